@@ -1,4 +1,4 @@
-"""What every room of halfsigma shares: its version and its errors.
+"""What every room of halfsigma shares: its version, its silence towards the outside, and its errors.
 
 The error tree::
 
@@ -21,7 +21,31 @@ The error tree::
 
 from __future__ import annotations
 
+import os
+import sys
+
 __version__ = "0.1.0"
+
+_TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",  # Evidently, and others by convention
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def _silence_telemetry() -> None:
+    """Nothing leaves the machine: every room imports this module before the libraries that would report home.
+
+    OpenVINO has no environment variable for it; it falls back to its own stub when its telemetry package is absent,
+    and ``None`` in ``sys.modules`` is how Python says absent.
+    """
+    for name, value in _TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+_silence_telemetry()
 
 
 class HalfsigmaError(Exception):

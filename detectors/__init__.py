@@ -1,0 +1,1 @@
+"""Images in, anomaly scores out: reading, covariates, backbones, the detector families and how they are saved."""

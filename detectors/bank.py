@@ -1,0 +1,39 @@
+"""The memory bank: exact nearest neighbours among the normal patches, in FAISS."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.runtime import usable_threads
+
+
+class MemoryBank:
+    """Distances to the nearest of the bank's patches, found by exhaustive search.
+
+    Exhaustive is what the paper does, and at the sizes of a coreset it is fast: one matrix product.
+    """
+
+    def __init__(self, patches: NDArray[np.float32]) -> None:
+        """Hold ``patches``, (n, d) float32."""
+        self.patches = np.ascontiguousarray(patches, np.float32)
+        self._index = faiss.IndexFlatL2(self.patches.shape[1])
+        self._index.add(self.patches)
+        faiss.omp_set_num_threads(usable_threads())
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def distances(self, queries: NDArray[np.float32], *, neighbours: int) -> NDArray[np.float32]:
+        """Euclidean distances to the nearest ``neighbours``, nearest first.
+
+        Args:
+            queries: (m, d) float32.
+            neighbours: how many, at most the size of the bank.
+
+        Returns:
+            (m, neighbours) float32.
+        """
+        squared, _ = self._index.search(np.ascontiguousarray(queries, np.float32), min(neighbours, len(self)))
+        return np.sqrt(np.maximum(squared, 0.0), dtype=np.float32)

@@ -1,0 +1,61 @@
+"""From the scores of good images that a version was not fitted on to the threshold that it rejects by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfsigma import DetectorError, TooFewImages
+
+MIN_REFERENCE = 20
+"""Below this the reference's standard deviation is known to ± 16 % at best, and half of it means little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The score above which an image is rejected, and the false-positive rate that it promises."""
+
+    value: float
+    promised_fpr: float
+    """Upper bound of the expected false-positive rate for exchangeable good images, 0…1."""
+
+
+def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float) -> Threshold:
+    """The smallest reference score that at most ``fpr_budget`` of new good images exceed in expectation.
+
+    Split conformal prediction (Vovk et al. 2005; Lei et al. 2018): with n exchangeable scores, the k-th smallest with
+    k = ⌈(n + 1)(1 − budget)⌉ is exceeded with probability at most the budget. With n < 1/budget − 1 no order statistic
+    promises so little: the largest is taken, which promises 1 / (n + 1).
+
+    >>> conformal_threshold(np.arange(1.0, 101.0), fpr_budget=0.05).value
+    96.0
+
+    Args:
+        scores: (n,) float64, scores of good images that the detector was not fitted on.
+        fpr_budget: accepted share of rejected good images, in (0, 0.5].
+
+    Raises:
+        TooFewImages: fewer than `MIN_REFERENCE` scores.
+        DetectorError: a score is not finite, or the budget is out of range.
+    """
+    n = int(scores.size)
+    if n < MIN_REFERENCE:
+        raise TooFewImages(
+            f"{n} reference scores, expected at least {MIN_REFERENCE}", hint="give more good images to fit"
+        )
+    if not np.isfinite(scores).all():
+        raise DetectorError("a reference score is not finite", hint="look at the images that were fitted on")
+    if not 0.0 < fpr_budget <= 0.5:
+        raise DetectorError(f"false-positive budget {fpr_budget:g}, expected more than 0 and at most 0.5")
+    rank = min(n, math.ceil((n + 1) * (1.0 - fpr_budget) - 1e-9))
+    return Threshold(float(np.partition(scores, rank - 1)[rank - 1]), (n + 1 - rank) / (n + 1))
+
+
+def fold_of(n_images: int, *, n_folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A fold number for every image, (n,), folds as equal as can be, drawn by ``rng``."""
+    folds = np.arange(n_images, dtype=np.int64) % n_folds
+    rng.shuffle(folds)
+    return folds

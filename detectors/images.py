@@ -1,0 +1,210 @@
+"""Reading photographs: 8 and 16 bit, gray and colour, PNG, JPEG, TIFF and BMP, never silently wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from halfsigma import ImageError, UsageError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+MIN_SIDE_PX = 16
+"""Below this a backbone's first stages see nothing but padding."""
+MAX_PIXELS = 200_000_000
+"""A larger header is a broken or hostile file: 200 megapixels are beyond industrial area cameras."""
+MAX_ASPECT = 8.0
+"""A part's photograph longer than this needs tiling, not shrinking: it is refused rather than squashed."""
+
+_EXIF_IFD = 0x8769
+_EXIF_TAKEN_AT = 0x9003
+_EXIF_SUBSECOND = 0x9291
+_SIXTEEN_BIT_GRAY = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """One decoded file: its pixels, its identity and, where the camera wrote it, when it was taken."""
+
+    path: Path
+    sha256: str
+    """Of the file's bytes, hexadecimal."""
+    pixels: Pixels
+    """(height, width) gray or (height, width, 3) RGB; uint8 or uint16."""
+    taken_at: datetime | None
+    """EXIF DateTimeOriginal, the camera's local time without a zone."""
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Order names as people do: numbers inside them count as numbers.
+
+    >>> sorted(["part10.png", "part9.png"], key=natural_key)
+    ['part9.png', 'part10.png']
+    """
+    pieces = re.split(r"(\d+)", name.lower())
+    return tuple((1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in pieces)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All image files below ``folder``, in natural order of their relative paths.
+
+    Hidden files are passed over. A file counts as an image by its ending (`IMAGE_SUFFIXES`) alone; whether it can
+    be read is found out when it is read.
+
+    Raises:
+        UsageError: the folder does not exist, is no folder, or holds no image.
+    """
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder} {found}, expected a folder of images", hint="give the path of a folder")
+    found_paths = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+    if not found_paths:
+        endings = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UsageError(f"{folder} holds no image", hint=f"put files ending in {endings} there")
+    return sorted(found_paths, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+
+
+def read_photograph(path: Path) -> Photograph:
+    """Decode one file whole, or say why it cannot be.
+
+    Orientation in EXIF is applied, transparency is laid on black, palettes become RGB.
+
+    Raises:
+        ImageError: missing, empty, truncated, not an image, fewer than `MIN_SIDE_PX` pixels on a side, longer than
+            `MAX_ASPECT` times its width, or of a mode that has no meaning for an inspection camera.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path.name}: cannot be opened ({error.strerror})", hint="check path and rights") from error
+    if not data:
+        raise ImageError(f"{path.name}: the file is empty", hint="copy it again from the camera")
+    pixels, taken_at = _decode(data, name=path.name)
+    height, width = pixels.shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        raise ImageError(
+            f"{path.name}: {width} × {height} px, expected at least {MIN_SIDE_PX} on each side",
+            hint="check the camera's region of interest",
+        )
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ImageError(
+            f"{path.name}: {width} × {height} px is more than {MAX_ASPECT:g} times longer than wide",
+            hint="cut line-scan images into tiles first",
+        )
+    return Photograph(path, hashlib.sha256(data).hexdigest(), pixels, taken_at)
+
+
+def white_level_of(images: Iterable[Pixels]) -> int:
+    """The camera's full scale: 255, or the smallest of 10, 12, 14 and 16 bits that holds every pixel.
+
+    Cameras store 10, 12 or 14 significant bits in 16-bit files; scaling those by 65,535 would make every photograph
+    black. It is fixed once for a line, since a scale taken from each image would hide an ageing lamp.
+    """
+    images = list(images)
+    if all(image.dtype == np.uint8 for image in images):
+        return 255
+    brightest = max(int(image.max()) * (257 if image.dtype == np.uint8 else 1) for image in images)
+    return next(level for level in (1023, 4095, 16383, 65535) if brightest <= level)
+
+
+def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
+    """(height, width, 3) uint8, with ``white_level`` of 16-bit images at 255 (brighter pixels saturate).
+
+    >>> to_uint8_rgb(np.full((2, 2), 4095, np.uint16), white_level=4095)[0, 0].tolist()
+    [255, 255, 255]
+    """
+    if pixels.dtype == np.uint16:
+        scaled = np.minimum(pixels.astype(np.float32) * (255.0 / white_level), 255.0)
+        eight = np.rint(scaled).astype(np.uint8)
+    else:
+        eight = pixels.astype(np.uint8, copy=False)
+    if eight.ndim == 2:
+        eight = np.repeat(eight[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(eight)
+
+
+def _decode(data: bytes, *, name: str) -> tuple[Pixels, datetime | None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # Pillow: odd metadata; the pixels are what counts
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{name}: {image.width} × {image.height} px is too large", hint="check the file")
+            deep_colour = _is_16_bit_colour(image)
+            image.load()
+            taken_at = _taken_at(image)
+            if deep_colour:
+                return _decode_16_bit_colour(data, name=name), taken_at
+            turned = ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name}: not an image, although its ending says so", hint="remove it or export it again"
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Warning) as error:
+        raise ImageError(f"{name}: damaged or truncated ({error})", hint="copy it again from the camera") from error
+    return _pixels_of(turned, name=name), taken_at
+
+
+def _pixels_of(image: Image.Image, *, name: str) -> Pixels:
+    if image.mode in _SIXTEEN_BIT_GRAY:
+        return np.asarray(image).astype(np.uint16)
+    if image.mode == "I":
+        wide = np.asarray(image)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ImageError(f"{name}: 32-bit pixels outside 0…65535", hint="export it with 8 or 16 bits")
+        return wide.astype(np.uint16)
+    if image.mode == "F":
+        raise ImageError(f"{name}: floating-point pixels", hint="export it with 8 or 16 bits")
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    if image.mode in ("LA", "La"):
+        return np.asarray(image.convert("LA"))[:, :, 0].copy()
+    return np.asarray(image.convert("RGB"))
+
+
+def _is_16_bit_colour(image: Image.Image) -> bool:
+    """Pillow keeps only the high byte of 16-bit colour; before loading, its tile names the raw mode (``RGB;16B``)."""
+    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)
+
+
+def _decode_16_bit_colour(data: bytes, *, name: str) -> NDArray[np.uint16]:
+    import cv2
+
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise ImageError(f"{name}: 16-bit colour in an unusual layout", hint="export it as plain RGB")
+    return np.ascontiguousarray(decoded[:, :, ::-1])
+
+
+def _taken_at(image: Image.Image) -> datetime | None:
+    exif = image.getexif()
+    details = exif.get_ifd(_EXIF_IFD) if exif else {}
+    written = details.get(_EXIF_TAKEN_AT)
+    if not isinstance(written, str):
+        return None
+    try:
+        moment = datetime.strptime(written.strip("\x00 "), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+    fraction = str(details.get(_EXIF_SUBSECOND, "")).strip("\x00 ")
+    if fraction.isdigit():
+        moment = moment.replace(microsecond=int(fraction[:6].ljust(6, "0")))
+    return moment

@@ -1,0 +1,137 @@
+"""PatchCore: a coreset of normal patches, and the distance to it (Roth et al., CVPR 2022, arXiv 2106.08265)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.bank import MemoryBank
+from detectors.calibration import fold_of
+from detectors.coreset import greedy_coreset
+from detectors.protocol import Fitted, ImageScore, Progress, no_progress
+from detectors.runtime import FeatureRuntime
+from detectors.whitening import PatchProjection
+from halfsigma import TooFewImages
+
+MIN_FIT_IMAGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PatchCoreSettings:
+    """What is chosen for a line.
+
+    Attributes:
+        bank_size: patches kept by the coreset.
+        dimensions: of a patch feature after projection.
+        neighbours: a patch's distance is the mean of the distances to this many nearest bank patches.
+        top_share: the image's score is the mean of this share of its most distant patches.
+        cross_fit_folds: how many folds give every fitted image a score by a bank without it.
+    """
+
+    bank_size: int = 4096
+    dimensions: int = 160
+    neighbours: int = 1
+    top_share: float = 0.02
+    cross_fit_folds: int = 10
+
+
+class PatchCore:
+    """Distances to the nearest normal patches; the image's score is the mean over its most distant ones."""
+
+    family: ClassVar[str] = "patchcore"
+
+    def __init__(
+        self, runtime: FeatureRuntime, projection: PatchProjection, bank: MemoryBank, settings: PatchCoreSettings
+    ) -> None:
+        self._runtime = runtime
+        self._projection = projection
+        self._bank = bank
+        self._settings = settings
+
+    @classmethod
+    def fit(
+        cls,
+        canvases: Sequence[NDArray[np.uint8]],
+        *,
+        runtime: FeatureRuntime,
+        settings: PatchCoreSettings,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Fitted[Self]:
+        """Build the bank from all canvases, and score each one by a bank that never saw it.
+
+        Cross-fitting (K folds) keeps every image in the deployed bank and every image in the reference: holding a part
+        out would cost detection where images are few. Its scores are those of banks smaller by 1/K, so the reference
+        lies a trifle above what new images get; the decision page on calibration gives the measured bias.
+
+        Args:
+            canvases: (h, w, 3) uint8 each, sides multiples of the stride.
+            runtime: the frozen backbone.
+            settings: what was chosen for the line.
+            seed: of the folds and of the coreset's first pick.
+            progress: told of features and folds.
+
+        Raises:
+            TooFewImages: fewer than `MIN_FIT_IMAGES`.
+        """
+        if len(canvases) < MIN_FIT_IMAGES:
+            raise TooFewImages(
+                f"{len(canvases)} good images, expected at least {MIN_FIT_IMAGES}", hint="collect more good images"
+            )
+        raw = []
+        for index, canvas in enumerate(canvases):
+            progress("features", index, len(canvases))
+            raw.append(runtime.features(canvas))
+        projection = PatchProjection.fit(
+            np.concatenate([each.reshape(-1, each.shape[-1]) for each in raw]), dimensions=settings.dimensions
+        )
+        projected = [projection.apply(each.reshape(-1, each.shape[-1])) for each in raw]
+        grids = [each.shape[:2] for each in raw]
+        rng = np.random.default_rng(seed)
+        folds = fold_of(len(canvases), n_folds=settings.cross_fit_folds, rng=rng)
+        scores = np.empty(len(canvases))
+        for fold in range(settings.cross_fit_folds):
+            progress("reference", fold, settings.cross_fit_folds)
+            bank = _build_bank([projected[i] for i in np.flatnonzero(folds != fold)], settings, seed=seed)
+            for i in np.flatnonzero(folds == fold):
+                scores[i] = _score_patches(projected[i], grids[i], bank, settings).score
+        progress("bank", 0, 1)
+        model = cls(runtime, projection, _build_bank(projected, settings, seed=seed), settings)
+        return Fitted(model, np.arange(len(canvases), dtype=np.int64), scores)
+
+    def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
+        raw = self._runtime.features(canvas)
+        patches = self._projection.apply(raw.reshape(-1, raw.shape[-1]))
+        return _score_patches(patches, raw.shape[:2], self._bank, self._settings)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        return {"bank": self._bank.patches, **self._projection.arrays()}
+
+    def settings_record(self) -> dict[str, object]:
+        return asdict(self._settings)
+
+    @classmethod
+    def restore(
+        cls, *, arrays: Mapping[str, NDArray[np.float32]], settings: Mapping[str, object], runtime: FeatureRuntime
+    ) -> Self:
+        chosen = PatchCoreSettings(**cast("dict[str, int]", dict(settings)))  # type: ignore[arg-type]
+        return cls(runtime, PatchProjection.restore(arrays), MemoryBank(arrays["bank"]), chosen)
+
+
+def _build_bank(patches: Sequence[NDArray[np.float32]], settings: PatchCoreSettings, *, seed: int) -> MemoryBank:
+    joined = np.concatenate(patches)
+    chosen = greedy_coreset(joined, min(settings.bank_size, len(joined)), seed=seed)
+    return MemoryBank(joined[chosen])
+
+
+def _score_patches(
+    patches: NDArray[np.float32], grid: tuple[int, ...], bank: MemoryBank, settings: PatchCoreSettings
+) -> ImageScore:
+    distances = bank.distances(patches, neighbours=settings.neighbours).mean(axis=1)
+    n_top = max(1, round(settings.top_share * distances.size))
+    top = np.partition(distances, distances.size - n_top)[distances.size - n_top :]
+    return ImageScore(float(np.sort(top).mean(dtype=np.float64)), distances.reshape(grid[0], grid[1]))

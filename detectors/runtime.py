@@ -1,0 +1,237 @@
+"""Where a backbone runs: OpenVINO on CPUs, torch elsewhere. The runtime is part of a version's record."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.backbone import BackboneSpec, Normalisation, empty_backbone, load_backbone
+from halfsigma import ArtifactError, DetectorError
+
+if TYPE_CHECKING:
+    import torch
+
+RuntimeName = Literal["openvino", "torch"]
+
+_IR_FILE = "backbone.xml"
+_IR_WEIGHTS_FILE = "backbone.bin"
+_TORCH_FILE = "backbone.safetensors"
+_TRACED_SIDE_PX = 256
+"""Any multiple of 32 gives the same graph: "same" padding of even sizes does not depend on the size."""
+
+
+class FeatureRuntime(Protocol):
+    """A frozen backbone, ready to turn one canvas into patch features."""
+
+    name: RuntimeName
+
+    def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(height, width, 3) uint8, sides multiples of 32 → (rows, columns, channels) float32 patch features."""
+        ...
+
+    def save(self, folder: Path) -> dict[str, object]:
+        """Write what `load_runtime` needs into ``folder``; returns a JSON-able record."""
+        ...
+
+
+def usable_threads() -> int:
+    """Processors this process may use: the scheduler's mask, narrowed by ``OMP_NUM_THREADS``."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(allowed, int(asked))) if asked.isdigit() and int(asked) > 0 else allowed
+
+
+def build_runtime(
+    backbone: BackboneSpec, *, stages: tuple[int, ...], neighbourhood: int, kind: RuntimeName | None = None
+) -> FeatureRuntime:
+    """A runtime for these stages of this backbone; OpenVINO unless a GPU is there or ``kind`` says otherwise.
+
+    Raises:
+        DetectorError: the backbone cannot be loaded or converted.
+    """
+    import torch
+
+    network, normalisation = load_backbone(backbone, stages=stages)
+    module = _patch_module(network, normalisation, neighbourhood=neighbourhood)
+    if kind is None:
+        kind = "torch" if torch.cuda.is_available() else "openvino"
+    if kind == "torch":
+        return TorchRuntime(module, backbone, stages=stages, neighbourhood=neighbourhood)
+    return OpenVinoRuntime(_convert(module))
+
+
+def load_runtime(folder: Path, record: dict[str, object]) -> FeatureRuntime:
+    """The runtime that `FeatureRuntime.save` wrote, from its files alone.
+
+    Raises:
+        ArtifactError: the record names a runtime that this version of halfsigma does not know.
+    """
+    if record["name"] == "openvino":
+        return OpenVinoRuntime(_read_ir(folder))
+    if record["name"] == "torch":
+        return TorchRuntime.load(folder, record)
+    raise ArtifactError(f"unknown runtime {record['name']!r}", hint="install the halfsigma that wrote this version")
+
+
+class OpenVinoRuntime:
+    """One image a request, float32 on every machine, so that a score does not depend on its neighbours in a batch."""
+
+    name: RuntimeName = "openvino"
+
+    def __init__(self, model: object) -> None:
+        import openvino
+
+        self._model: openvino.Model = model
+        self._core = openvino.Core()
+        self._requests: dict[tuple[int, int], openvino.InferRequest] = {}
+
+    def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+        request = self._request_for((canvas.shape[0], canvas.shape[1]))
+        request.infer({0: canvas[None]}, share_inputs=True)
+        return np.array(request.get_output_tensor(0).data[0], np.float32, copy=True)
+
+    def save(self, folder: Path) -> dict[str, object]:
+        import openvino
+
+        openvino.save_model(self._model, folder / _IR_FILE, compress_to_fp16=False)
+        return {"name": self.name, "precision": "f32", "openvino": openvino.__version__}
+
+    def _request_for(self, size: tuple[int, int]) -> object:
+        """Static shapes run up to a third faster than dynamic ones; a line has few, so each is compiled once."""
+        import openvino
+
+        if size not in self._requests:
+            if len(self._requests) >= MAX_COMPILED_SHAPES:
+                self._requests.pop(next(iter(self._requests)))
+            fixed = self._model.clone()
+            fixed.reshape([1, *size, 3])
+            options = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": openvino.Type.f32,
+                "INFERENCE_NUM_THREADS": usable_threads(),
+            }
+            self._requests[size] = self._core.compile_model(fixed, "CPU", options).create_infer_request()
+        return self._requests[size]
+
+
+MAX_COMPILED_SHAPES = 64
+
+
+class TorchRuntime:
+    """The same patch features in torch: on a GPU when there is one, else on the CPU."""
+
+    name: RuntimeName = "torch"
+
+    def __init__(
+        self, module: torch.nn.Module, backbone: BackboneSpec, *, stages: tuple[int, ...], neighbourhood: int
+    ) -> None:
+        import torch
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._module = module.to(self._device)
+        self._backbone = backbone
+        self._stages = stages
+        self._neighbourhood = neighbourhood
+
+    def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            patches = self._module(torch.from_numpy(canvas)[None].to(self._device))
+        return np.asarray(patches[0].cpu().numpy(), np.float32)
+
+    def save(self, folder: Path) -> dict[str, object]:
+        import torch
+        from safetensors.torch import save_file
+
+        state = {key: tensor.cpu().contiguous() for key, tensor in self._module.state_dict().items()}
+        save_file(state, folder / _TORCH_FILE)
+        return {
+            "name": self.name,
+            "precision": "f32",
+            "torch": str(torch.__version__),
+            "architecture": self._backbone.architecture,
+            "stages": list(self._stages),
+            "neighbourhood": self._neighbourhood,
+        }
+
+    @classmethod
+    def load(cls, folder: Path, record: dict[str, object]) -> TorchRuntime:
+        """Rebuild the architecture by name, without its pretrained weights, and fill it from ``folder``."""
+        from safetensors.torch import load_file
+
+        backbone = BackboneSpec(architecture=str(record["architecture"]))
+        stages = tuple(cast("list[int]", record["stages"]))
+        neighbourhood = cast("int", record["neighbourhood"])
+        network, normalisation = empty_backbone(backbone, stages=stages)
+        module = _patch_module(network, normalisation, neighbourhood=neighbourhood)
+        module.load_state_dict(load_file(folder / _TORCH_FILE))
+        return cls(module, backbone, stages=stages, neighbourhood=neighbourhood)
+
+
+def _patch_module(
+    network: torch.nn.Module, normalisation: Normalisation, *, neighbourhood: int
+) -> torch.nn.Module:
+    """Normalise, run the backbone, average each patch with its neighbours, and join the stages on the finest grid.
+
+    PatchCore, Roth et al. 2022, section 3.1: locally aware patch features; the coarser stages are brought to the
+    finest one's grid bilinearly.
+    """
+    import torch
+    from torch.nn import functional
+
+    class PatchFeatures(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1) * 255.0)
+            self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1) * 255.0)
+
+        def forward(self, canvas: torch.Tensor) -> torch.Tensor:
+            pixels = (canvas.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+            maps = self.network(pixels)
+            grid = maps[0].shape[-2:]
+            joined = []
+            for each in maps:
+                local = (
+                    functional.avg_pool2d(each, neighbourhood, 1, neighbourhood // 2, count_include_pad=False)
+                    if neighbourhood > 1
+                    else each
+                )
+                if local.shape[-2:] != grid:
+                    local = functional.interpolate(local, size=grid, mode="bilinear", align_corners=False)
+                joined.append(local)
+            return torch.cat(joined, dim=1).permute(0, 2, 3, 1)
+
+    return PatchFeatures().eval().requires_grad_(False)
+
+
+def _convert(module: torch.nn.Module) -> object:
+    import warnings
+
+    import openvino
+    import torch
+
+    example = torch.zeros(1, _TRACED_SIDE_PX, _TRACED_SIDE_PX, 3, dtype=torch.uint8)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of every constant that a shape becomes
+            traced = torch.jit.freeze(torch.jit.trace(module, example))
+            return openvino.convert_model(traced, input=[openvino.PartialShape([1, -1, -1, 3])])
+    except (RuntimeError, ValueError) as error:
+        raise DetectorError(
+            f"this backbone cannot be converted to OpenVINO: {error}", hint="use the torch runtime for it"
+        ) from error
+
+
+def _read_ir(folder: Path) -> object:
+    import openvino
+
+    try:
+        return openvino.Core().read_model(folder / _IR_FILE, folder / _IR_WEIGHTS_FILE)
+    except RuntimeError as error:
+        raise ArtifactError(f"{_IR_FILE} cannot be read: {error}", hint="restore the version's files") from error
