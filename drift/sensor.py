@@ -1,0 +1,86 @@
+"""Images that no part explains: black, saturated, frozen, of the wrong size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift.reference import Reference
+from drift.window import Window
+
+BLACK_BRIGHTNESS = 0.02
+FLAT_CONTRAST = 0.02
+"""Of the full range 0..1: five gray levels of 8 bits, below any picture of a part."""
+SATURATED_SHARE = 0.9
+"""Of an image's pixels at black or white."""
+FROZEN_REPEATS = 5
+"""The same bytes so often are no coincidence: sensor noise alone makes every photograph different."""
+FAULT_SHARE = 0.1
+"""A tenth of the night's images faulty is a fault of the camera, fewer are left out and named."""
+
+
+@dataclass(frozen=True, slots=True)
+class SensorFault:
+    """`kind` is black, saturated, frozen, wrong_size or unreadable; `phrase` says it to people."""
+
+    kind: str
+    share: float
+    phrase: str
+
+
+def faulty_images(reference: Reference, window: Window) -> dict[str, NDArray[np.bool_]]:
+    """For each kind of fault the (n,) mask of the images that show it; only kinds that can be seen are named."""
+    found: dict[str, NDArray[np.bool_]] = {}
+    covariates, usual = window.covariates, reference.covariates
+    if "brightness" in covariates and "contrast" in covariates:
+        flat = covariates["contrast"] < min(FLAT_CONTRAST, 0.5 * _lowest(usual, "contrast"))
+        dark = covariates["brightness"] < min(BLACK_BRIGHTNESS, 0.5 * _lowest(usual, "brightness"))
+        found["black"] = flat & dark
+    if "saturation" in covariates and not np.median(usual.get("saturation", np.zeros(1))) > 0.5:
+        black = found.get("black", np.zeros(window.n, dtype=bool))
+        found["saturated"] = (covariates["saturation"] > SATURATED_SHARE) & ~black
+    if window.image_hashes:
+        found["frozen"] = _frozen(window.image_hashes)
+    for side in ("width", "height"):
+        if side in covariates and side in usual:
+            low, high = float(usual[side].min()), float(usual[side].max())
+            slack = 0.0 if low == high else 0.1 * high  # a line with crops of many sizes has no single right one
+            wrong = (covariates[side] < low - slack) | (covariates[side] > high + slack)
+            found["wrong_size"] = found.get("wrong_size", np.zeros(window.n, dtype=bool)) | wrong
+    return {kind: mask for kind, mask in found.items() if mask.any()}
+
+
+def sensor_fault(window: Window, faults: Mapping[str, NDArray[np.bool_]]) -> SensorFault | None:
+    """The commonest fault, if a tenth of the night's images or more show one."""
+    files = window.n + window.n_unreadable
+    counts = {kind: int(mask.sum()) for kind, mask in faults.items()}
+    counts["unreadable"] = window.n_unreadable
+    kind = max(counts, key=lambda name: counts[name])
+    everything = int(np.logical_or.reduce(list(faults.values())).sum()) if faults else 0
+    if files == 0 or everything + window.n_unreadable < FAULT_SHARE * files:
+        return None
+    if counts[kind] == 0:
+        return None
+    wording = {
+        "black": "are black",
+        "saturated": "are saturated (almost every pixel at black or white)",
+        "frozen": "repeat the very same picture: the camera is frozen",
+        "wrong_size": "have another size than the reference's",
+        "unreadable": "cannot be read",
+    }
+    return SensorFault(
+        kind=kind, share=counts[kind] / files, phrase=f"{counts[kind]} of {files} images {wording[kind]}"
+    )
+
+
+def _lowest(covariates: Mapping[str, NDArray[np.float64]], name: str) -> float:
+    return float(covariates[name].min()) if name in covariates else np.inf
+
+
+def _frozen(hashes: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Images whose bytes came at least FROZEN_REPEATS times that night."""
+    _, inverse, counts = np.unique(np.array(hashes), return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse] >= FROZEN_REPEATS)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+import pytest
+
+from drift.reference import Reference
+from drift.verdict import judge, judge_lines, measure
+from drift.window import Window
+from halfsigma import DriftError, ScoreError
+
+CONTRACT_KEYS = {
+    "night", "verdict", "n", "n_effective", "shift_sd", "shift_ci", "bulk_shift_sd", "bulk_shift_ci", "ks",
+    "causes", "explanation",
+}  # fmt: skip
+
+Nights = Callable[..., list[Window]]
+
+
+def kind(reference: Reference, windows: list[Window]) -> str:
+    return judge_lines([(reference, windows)])[0].kind
+
+
+def test_quiet_nights_are_stable(reference: Reference, nights: Nights) -> None:
+    assert kind(reference, nights([0.0] * 10)) == "stable"
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_shift_of_one_sd_is_drift_on_its_first_night_in_both_directions(
+    reference: Reference, nights: Nights, sign: float
+) -> None:
+    verdict = judge_lines([(reference, windows := nights([0.0] * 5 + [sign]))])[0]
+    assert verdict.kind == "drift"
+    assert verdict.changed_on == windows[-1].night
+    assert verdict.bulk_shift.low < sign < verdict.bulk_shift.high
+
+
+def test_a_lasting_quarter_of_a_sd_warns_and_is_no_drift(reference: Reference, nights: Nights) -> None:
+    verdict = judge_lines([(reference, windows := nights([0.0] * 10 + [0.25] * 8))])[0]
+    assert verdict.kind == "warning"
+    assert abs((verdict.changed_on - windows[10].night).days) <= 2
+
+
+def test_a_ramp_warns_and_says_when_it_will_cross(reference: Reference, nights: Nights) -> None:
+    verdict = judge_lines([(reference, nights([0.0] * 8 + [0.05 * i for i in range(1, 8)], n=2000))])[0]
+    assert verdict.kind == "warning"
+    assert verdict.trend is not None
+    assert verdict.trend.low <= 3.0 <= verdict.trend.high
+
+
+def test_a_defect_burst_never_starts_a_retrain(reference: Reference, nights: Nights) -> None:
+    kinds = {kind(reference, nights([0.0] * 3, n=200, defects=share)) for share in (0.05, 0.1, 0.2) for _ in range(20)}
+    assert "defect_burst" in kinds
+    assert "drift" not in kinds
+
+
+def test_a_burst_on_top_of_a_shift_is_drift_with_the_burst_named(reference: Reference, nights: Nights) -> None:
+    verdict = judge_lines([(reference, nights([0.0] * 3 + [1.0], defects=0.15))])[0]
+    assert verdict.kind == "drift"
+    assert verdict.burst
+    assert "defects on top" in verdict.explanation
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 12])
+def test_a_handful_of_images_is_insufficient_and_says_how_many_are_missing(
+    reference: Reference, nights: Nights, n: int
+) -> None:
+    verdict = judge_lines([(reference, nights([0.0] * 3)[:-1] + nights([0.0] * 3, n=n)[-1:])])[0]
+    assert verdict.kind == "insufficient"
+    assert f"{verdict.n_missing} more images" in verdict.explanation
+    json.dumps(verdict.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("n_reference", [100, 300])
+def test_a_hundred_images_against_a_usual_reference_are_enough(n_reference: int, nights: Nights, rng) -> None:
+    reference = Reference(scores=rng.normal(size=n_reference))
+    night = Window(night=date(2026, 1, 1), scores=rng.normal(size=100))
+    assert kind(reference, [night]) != "insufficient"
+
+
+def test_a_night_of_equal_scores_is_judged_without_dividing_by_zero(reference: Reference) -> None:
+    night = Window(night=date(2026, 1, 1), scores=np.full(100, reference.mean + 3 * reference.sd))
+    assert judge_lines([(reference, [night])])[0].bulk_shift.estimate == pytest.approx(3.2, abs=0.4)
+
+
+def test_the_dictionary_has_the_contracts_keys_and_is_json(reference: Reference, nights: Nights) -> None:
+    document = judge_lines([(reference, nights([0.0, 1.0]))])[0].to_dict()
+    assert set(document) >= CONTRACT_KEYS
+    assert set(document["ks"]) == {"statistic", "p", "q"}
+    json.dumps(document, allow_nan=False)
+
+
+def test_the_same_measurement_is_judged_the_same_twice(reference: Reference, nights: Nights) -> None:
+    measured = measure(reference, nights([0.0, 0.4]))
+    assert judge(measured, q=0.001) == judge(measured, q=0.001)
+
+
+def test_a_large_q_forbids_drift(reference: Reference, nights: Nights) -> None:
+    measured = measure(reference, nights([0.0, 1.0]))
+    assert judge(measured, q=0.011).kind != "drift"
+    assert judge(measured, q=0.01).kind == "drift"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_named_by_its_place(bad: float) -> None:
+    with pytest.raises(ScoreError, match=r"number 2 of 3 is .*expected a finite number"):
+        Window(night=date(2026, 1, 1), scores=[1.0, bad, 2.0])
+
+
+def test_a_constant_reference_is_refused() -> None:
+    with pytest.raises(ScoreError, match="all 5 scores of the reference are equal"):
+        Reference(scores=[1.0] * 5)
+
+
+def test_nights_out_of_order_are_refused(reference: Reference, nights: Nights) -> None:
+    with pytest.raises(DriftError, match="not in order"):
+        measure(reference, nights([0.0, 0.0])[::-1])
+
+
+def test_a_reference_comes_back_from_json_as_it_was(reference: Reference) -> None:
+    again = Reference.from_json(json.loads(json.dumps(reference.to_json())))
+    assert np.array_equal(again.scores, reference.scores)
