@@ -1,0 +1,80 @@
+"""The verdict of a night on a version; checking again replaces it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from halfsigma import UsageError
+from registry.database import insert
+from registry.tables import VERDICTS, Line, NightCheck, utc_now
+
+
+def record_check(
+    session: Session,
+    line: Line,
+    version: int,
+    night: date,
+    *,
+    verdict: str,
+    document: Mapping[str, Any],
+    at: datetime | None = None,
+) -> None:
+    """Keep the verdict in place of an earlier one of that line, version and night; undefined becomes null."""
+    if verdict not in VERDICTS:
+        raise UsageError(f"verdict {verdict!r}, expected one of {', '.join(VERDICTS)}")
+    statement = insert(session, NightCheck).values(
+        line_id=line.id,
+        version=version,
+        night=night,
+        verdict=verdict,
+        document=dict(document),
+        checked_at=at or utc_now(),
+    )
+    new = statement.excluded
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["line_id", "version", "night"],
+            set_={"verdict": new.verdict, "document": new.document, "checked_at": new.checked_at},
+        )
+    )
+
+
+def get_check(session: Session, line: Line, version: int, night: date) -> NightCheck | None:
+    """The verdict of that night on that version, if it was checked."""
+    return session.scalars(
+        select(NightCheck)
+        .where(NightCheck.line_id == line.id, NightCheck.version == version, NightCheck.night == night)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def list_checks(
+    session: Session, line: Line, *, version: int | None = None, until: date | None = None
+) -> list[NightCheck]:
+    """The line's verdicts (of one version, up to a night), oldest first."""
+    query = select(NightCheck).where(NightCheck.line_id == line.id)
+    if version is not None:
+        query = query.where(NightCheck.version == version)
+    if until is not None:
+        query = query.where(NightCheck.night <= until)
+    return list(session.scalars(query.order_by(NightCheck.night, NightCheck.version)))
+
+
+def latest_checks(session: Session) -> dict[int, NightCheck]:
+    """The last verdict of every line, by the line's id: one query for a status of all lines."""
+    rank = (
+        func.row_number()
+        .over(
+            partition_by=NightCheck.line_id,
+            order_by=(NightCheck.night.desc(), NightCheck.checked_at.desc(), NightCheck.id.desc()),
+        )
+        .label("rank")
+    )
+    ranked = select(NightCheck.id, rank).subquery()
+    last = select(NightCheck).join(ranked, ranked.c.id == NightCheck.id).where(ranked.c.rank == 1)
+    return {check.line_id: check for check in session.scalars(last)}

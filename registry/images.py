@@ -1,0 +1,125 @@
+"""What a line has seen, by content, and what people said of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from halfsigma import UnknownImage, UsageError
+from registry.database import insert
+from registry.scores import storable
+from registry.tables import LABELS, Image, Line, table_of, utc_now
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+NAMES_LISTED = 5  # of the unknown images in an error message
+HASHES_A_QUERY = 500  # SQLite's oldest limit on parameters is 999
+
+IMAGE = table_of(Image)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal: an image's identity."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remember(session: Session, line: Line, paths: Mapping[str, str]) -> None:
+    """Note the images (sha256 -> path) as seen; a known one gets the new path and keeps its label."""
+    if not paths:
+        return
+    statement = insert(session, Image)
+    statement = statement.on_conflict_do_update(
+        index_elements=["line_id", "sha256"],
+        set_={"path": statement.excluded.path},
+        where=IMAGE.c.path != statement.excluded.path,
+    )
+    rows = [{"line_id": line.id, "sha256": sha, "path": storable(path)} for sha, path in paths.items()]
+    session.execute(statement, rows)
+
+
+def label(
+    session: Session, line: Line, targets: Sequence[str | Path], as_label: str, *, at: datetime | None = None
+) -> int:
+    """Say of images, given by file or by sha256, that they are good or a defect; how many images that were.
+
+    A file that is there is known by its content, wherever it lies; one that is gone by the path it was last
+    seen at. Raises UnknownImage, having labelled nothing, when the line never saw one of them.
+    """
+    if as_label not in LABELS:
+        raise UsageError(f"label {as_label!r}, expected one of {', '.join(LABELS)}")
+    found: set[str] = set()
+    unknown: list[str] = []
+    for target in targets:
+        hashes = _hashes_of(session, line, str(target))
+        found.update(hashes)
+        if not hashes:
+            unknown.append(str(target))
+    if unknown:
+        more = f" and {len(unknown) - NAMES_LISTED} more" if len(unknown) > NAMES_LISTED else ""
+        raise UnknownImage(
+            f"line {line.name!r} never saw {', '.join(unknown[:NAMES_LISTED])}{more}; nothing was labelled",
+            hint="label images that were ingested (or scored) before, by their path or their sha256",
+        )
+    when = at or utc_now()
+    for some in _chunks(sorted(found)):
+        session.execute(
+            update(IMAGE)
+            .where(IMAGE.c.line_id == line.id, IMAGE.c.sha256.in_(some))
+            .values(label=as_label, labelled_at=when)
+        )
+    return len(found)
+
+
+def find(session: Session, line: Line, hashes: Iterable[str]) -> dict[str, Image]:
+    """What is known of these images, by sha256; unknown ones are left out."""
+    return {
+        image.sha256: image
+        for some in _chunks(sorted(set(hashes)))
+        for image in session.scalars(select(Image).where(Image.line_id == line.id, Image.sha256.in_(some)))
+    }
+
+
+def labelled(session: Session, line: Line, as_label: str) -> list[Image]:
+    """The line's images of that label, in the order in which they were labelled."""
+    return list(
+        session.scalars(
+            select(Image)
+            .where(Image.line_id == line.id, Image.label == as_label)
+            .order_by(Image.labelled_at, Image.sha256)
+        )
+    )
+
+
+def set_kept(session: Session, line: Line, kept_paths: Mapping[str, str]) -> None:
+    """Note where the vault's copies of images (sha256 -> path) lie; UnknownImage for one never seen."""
+    missing = kept_paths.keys() - find(session, line, kept_paths).keys()
+    if missing:
+        raise UnknownImage(f"line {line.name!r} never saw {', '.join(sorted(missing)[:NAMES_LISTED])}")
+    for sha256, path in kept_paths.items():
+        session.execute(
+            update(IMAGE)
+            .where(IMAGE.c.line_id == line.id, IMAGE.c.sha256 == sha256)
+            .values(kept_path=storable(path))
+        )
+
+
+def _hashes_of(session: Session, line: Line, target: str) -> set[str]:
+    """The images meant: by hash, by the content of the file, by the path it was last seen at."""
+    known = select(IMAGE.c.sha256).where(IMAGE.c.line_id == line.id)
+    if SHA256.fullmatch(target.lower()):
+        return set(session.scalars(known.where(IMAGE.c.sha256 == target.lower())))
+    path = Path(target)
+    if path.is_file():
+        return set(session.scalars(known.where(IMAGE.c.sha256 == file_sha256(path))))
+    candidates = {storable(target), storable(str(path.absolute()))}
+    return set(session.scalars(known.where(IMAGE.c.path.in_(candidates))))
+
+
+def _chunks(hashes: list[str]) -> Iterable[list[str]]:
+    return (hashes[start : start + HASHES_A_QUERY] for start in range(0, len(hashes), HASHES_A_QUERY))

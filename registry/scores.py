@@ -1,0 +1,331 @@
+"""The score log: written so that logging twice changes nothing, read at nearly the driver's speed.
+
+What makes a score the same score is told in docs/decisions/score-identity.md. Scores are Core rows, never ORM
+objects: a night of 1,000 lines is two million of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Row, String, delete, func, literal, select, type_coerce
+from sqlalchemy.orm import Session, aliased
+
+from drift.window import Window
+from halfsigma import ScoreError
+from registry.database import insert
+from registry.tables import COVARIATES, Image, Line, Score, Unreadable, table_of
+
+BATCH_ROWS = 2_000  # one INSERT's worth: some 3 MB of parameters
+MIN_MEASURED_SHARE = 0.5  # of a night's images; below it a covariate says too little to be filled up
+
+SCORE = table_of(Score)
+UNREADABLE = table_of(Unreadable)
+IMAGE = table_of(Image)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One image scored once; ``captured_at`` (aware) is EXIF's, else the night's start (``lines.night_start``).
+
+    A covariate that is missing or not finite is stored as "not measured".
+    """
+
+    sha256: str
+    name: str  # the path relative to the ingested folder, with "/" between folders
+    captured_at: datetime
+    night: date
+    score: float
+    rejected: bool = False
+    covariates: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NightImage:
+    """One scored image of a night as curation needs it; ``path`` is None when it was never remembered."""
+
+    sha256: str
+    name: str
+    path: str | None
+    kept_path: str | None
+    label: str | None
+    captured_at: datetime
+    score: float
+    rejected: bool
+    covariates: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class NightCount:
+    """What a version scored in a night."""
+
+    n_scored: int
+    n_rejected: int
+
+
+def log_scores(session: Session, line: Line, version: int, rows: Iterable[ScoreRow]) -> int:
+    """How many of the scores were new; the others were logged before and are left as they are.
+
+    Raises ScoreError, having written nothing, when a score is NaN or infinite. An image that could not be
+    read before and is scored now is no longer counted as unreadable.
+    """
+    n_new = 0
+    statement = insert(session, Score).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    was_unreadable = _unreadable_names(session, line)
+    prepared = [_parameters(line.id, version, row) for row in rows]
+    for start in range(0, len(prepared), BATCH_ROWS):
+        batch = prepared[start : start + BATCH_ROWS]
+        n_new += session.execute(statement, batch).rowcount  # type: ignore[attr-defined]
+    for row in prepared if was_unreadable else ():
+        if (row["night"], row["name"]) in was_unreadable:
+            session.execute(
+                delete(UNREADABLE).where(
+                    UNREADABLE.c.line_id == line.id,
+                    UNREADABLE.c.night == row["night"],
+                    UNREADABLE.c.name == row["name"],
+                )
+            )
+    return n_new
+
+
+def log_unreadable(session: Session, line: Line, night: date, reasons: Mapping[str, str]) -> int:
+    """Note the names of images that could not be read that night, and why; how many were new."""
+    rows = [
+        {"line_id": line.id, "night": night, "name": storable(name), "reason": storable(reason)}
+        for name, reason in reasons.items()
+    ]
+    if not rows:
+        return 0
+    statement = insert(session, Unreadable).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return int(session.execute(statement, rows).rowcount)  # type: ignore[attr-defined]
+
+
+def unreadable(session: Session, line: Line, night: date) -> dict[str, str]:
+    """Name and reason of every image that could not be read that night."""
+    rows = session.execute(
+        select(UNREADABLE.c.name, UNREADABLE.c.reason)
+        .where(UNREADABLE.c.line_id == line.id, UNREADABLE.c.night == night)
+        .order_by(UNREADABLE.c.id)
+    )
+    return {name: reason for name, reason in rows}
+
+
+def windows(
+    session: Session, line: Line, version: int, *, until: date, n_nights: int | None = None
+) -> list[Window]:
+    """The version's nights up to ``until``, oldest first, each in capture order, labelled defects left out.
+
+    A night is there when the version scored images in it, or when images of it could not be read after the
+    version's first night. ``n_nights`` takes the last so many nights with scores (idle days do not count).
+    Capture order is (captured_at, natural order of the names). A covariate that some images of a night lack
+    is filled with the night's median; one that most lack is left out.
+    """
+    nights = _nights(session, line, version, until=until, n_nights=n_nights)
+    rows = session.execute(
+        select(
+            type_coerce(SCORE.c.night, String),  # as the driver gives it: parsing it per row doubles the time
+            SCORE.c.sha256,
+            SCORE.c.score,
+            *(SCORE.c[name] for name in COVARIATES),
+        )
+        .where(*_of(line, version), SCORE.c.night.between(nights.first, until))
+        .order_by(SCORE.c.night, SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.sha256)
+    ).all()
+    defects = _hashes_labelled(session, line, "defect")
+    n_unreadable = _unreadable_counts(session, line, first=nights.first, until=until)
+    by_night = {
+        _as_date(night): list(of_night) for night, of_night in itertools.groupby(rows, key=lambda row: row[0])
+    }
+    return [
+        _window(night, by_night.get(night, []), defects=defects, n_unreadable=n_unreadable.get(night, 0))
+        for night in sorted(by_night.keys() | n_unreadable.keys())
+    ]
+
+
+def night_images(session: Session, line: Line, version: int, night: date) -> list[NightImage]:
+    """Every image the version scored that night, in capture order, labelled defects included."""
+    image = aliased(IMAGE)
+    rows = session.execute(
+        select(
+            SCORE.c.sha256,
+            SCORE.c.name,
+            image.c.path,
+            image.c.kept_path,
+            image.c.label,
+            SCORE.c.captured_at,
+            SCORE.c.score,
+            SCORE.c.rejected,
+            *(SCORE.c[name] for name in COVARIATES),
+        )
+        .outerjoin(image, (image.c.line_id == SCORE.c.line_id) & (image.c.sha256 == SCORE.c.sha256))
+        .where(*_of(line, version), SCORE.c.night == night)
+        .order_by(SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.sha256)
+    )
+    return [
+        NightImage(
+            sha256=row.sha256,
+            name=row.name,
+            path=row.path,
+            kept_path=row.kept_path,
+            label=row.label,
+            captured_at=row.captured_at,
+            score=row.score,
+            rejected=row.rejected,
+            covariates=_measured(row[-len(COVARIATES) :]),
+        )
+        for row in rows
+    ]
+
+
+def nights_scored(session: Session, line: Line, *, version: int | None = None) -> list[date]:
+    """The nights in which the line (or that version of it) scored images, oldest first."""
+    conditions = [SCORE.c.line_id == line.id] + ([SCORE.c.version == version] if version is not None else [])
+    return list(session.scalars(select(SCORE.c.night).where(*conditions).distinct().order_by(SCORE.c.night)))
+
+
+def count(session: Session, line: Line, version: int, night: date) -> NightCount:
+    """How many images the version scored that night, and how many of them it rejected."""
+    n, n_rejected = session.execute(
+        select(func.count(), func.count().filter(SCORE.c.rejected)).where(
+            *_of(line, version), SCORE.c.night == night
+        )
+    ).one()
+    return NightCount(n_scored=int(n), n_rejected=int(n_rejected))
+
+
+def natural_order(name: str) -> str:
+    """A key whose plain text order is the names' natural order, and that no two names share.
+
+    >>> sorted(["img10.png", "img2.png", "img1.png"], key=natural_order)
+    ['img1.png', 'img2.png', 'img10.png']
+    """
+    zeros: list[int] = []
+
+    def by_length(match: re.Match[str]) -> str:
+        digits = match[0].lstrip("0") or "0"
+        zeros.append(len(match[0]) - len(digits))
+        return f"{len(digits):03d}{digits}"
+
+    key = re.sub(r"[0-9]+", by_length, name)
+    return f"{key}\x01{','.join(map(str, zeros))}" if any(zeros) else key
+
+
+def storable(text: str) -> str:
+    """The text as both databases take it: no lone surrogates (names that are not UTF-8), no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+
+
+@dataclass(frozen=True, slots=True)
+class _Nights:
+    first: date
+
+
+def _of(line: Line, version: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return SCORE.c.line_id == line.id, SCORE.c.version == version
+
+
+def _nights(session: Session, line: Line, version: int, *, until: date, n_nights: int | None) -> _Nights:
+    """The first of the nights asked for; ``until`` itself when the version has scored nothing yet.
+
+    The last nights are found by hopping along the index, one seek a night.
+    """
+    if n_nights is None:
+        first = session.scalar(select(func.min(SCORE.c.night)).where(*_of(line, version)))
+        return _Nights(min(first, until) if first is not None else until)
+    latest = select(func.max(SCORE.c.night).label("night"), literal(1).label("k"))
+    hop = latest.where(*_of(line, version), SCORE.c.night <= until).cte("hop", recursive=True)
+    earlier = (
+        select(func.max(SCORE.c.night))
+        .where(*_of(line, version), SCORE.c.night < hop.c.night)
+        .correlate(hop)
+        .scalar_subquery()
+    )
+    hop = hop.union_all(select(earlier, hop.c.k + 1).where(hop.c.night.is_not(None), hop.c.k < n_nights))
+    first = session.scalar(select(func.min(hop.c.night)))
+    return _Nights(first if first is not None else until)
+
+
+def _parameters(line_id: int, version: int, row: ScoreRow) -> dict[str, Any]:
+    if not math.isfinite(row.score):
+        raise ScoreError(
+            f"the score of {row.name} on {row.night} is {row.score}, expected a finite number",
+            hint="nothing was logged; correct or leave out this score",
+        )
+    name = storable(row.name)
+    parameters: dict[str, Any] = {
+        "line_id": line_id,
+        "version": version,
+        "sha256": row.sha256,
+        "name": name,
+        "name_order": natural_order(name),
+        "captured_at": row.captured_at,
+        "night": row.night,
+        "score": float(row.score),
+        "rejected": bool(row.rejected),
+    }
+    for covariate in COVARIATES:
+        value = row.covariates.get(covariate)
+        parameters[covariate] = float(value) if value is not None and math.isfinite(value) else None
+    return parameters
+
+
+def _unreadable_names(session: Session, line: Line) -> set[tuple[date, str]]:
+    rows = session.execute(
+        select(UNREADABLE.c.night, UNREADABLE.c.name).where(UNREADABLE.c.line_id == line.id)
+    )
+    return {(night, name) for night, name in rows}
+
+
+def _unreadable_counts(session: Session, line: Line, *, first: date, until: date) -> dict[date, int]:
+    rows = session.execute(
+        select(UNREADABLE.c.night, func.count())
+        .where(UNREADABLE.c.line_id == line.id, UNREADABLE.c.night.between(first, until))
+        .group_by(UNREADABLE.c.night)
+    )
+    return {night: int(n) for night, n in rows}
+
+
+def _hashes_labelled(session: Session, line: Line, label: str) -> set[str]:
+    return set(
+        session.scalars(select(IMAGE.c.sha256).where(IMAGE.c.line_id == line.id, IMAGE.c.label == label))
+    )
+
+
+def _as_date(night: Any) -> date:
+    return night if isinstance(night, date) else date.fromisoformat(night)
+
+
+def _measured(values: Iterable[float | None]) -> dict[str, float]:
+    return {name: value for name, value in zip(COVARIATES, values, strict=True) if value is not None}
+
+
+def _window(night: date, rows: list[Row[Any]], *, defects: set[str], n_unreadable: int) -> Window:
+    kept = [row for row in rows if row[1] not in defects] if defects else rows
+    columns: list[tuple[Any, ...]] = list(zip(*kept)) if kept else [()] * (3 + len(COVARIATES))  # noqa: B905
+    return Window(
+        night=night,
+        scores=np.array(columns[2], dtype=np.float64),
+        covariates=dict(_covariates(columns[3:])),
+        image_hashes=tuple(columns[1]),
+        n_unreadable=n_unreadable,
+        n_known_defects=len(rows) - len(kept),
+    )
+
+
+def _covariates(columns: Iterable[Any]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    for name, column in zip(COVARIATES, columns, strict=True):
+        values = np.array(column, dtype=np.float64)  # None becomes NaN
+        missing = np.isnan(values)
+        if not missing.any():
+            if len(values):
+                yield name, values
+        elif missing.mean() <= 1.0 - MIN_MEASURED_SHARE:
+            yield name, np.where(missing, np.median(values[~missing]), values)

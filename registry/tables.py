@@ -1,0 +1,377 @@
+"""The tables, as typed models; the migrations end at the same schema, and a test proves it.
+
+Once-only is the database's business: every fact that may be told twice has a UNIQUE constraint, and the
+repositories insert with ``ON CONFLICT``. States and labels are text under a CHECK, not database enums: a new
+state is then an ordinary migration on SQLite and PostgreSQL alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any, cast
+
+from sqlalchemy import (
+    DDL,
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Date,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    event,
+    false,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+POLICIES = ("auto", "manual", "shadow")
+ALIASES = ("champion", "challenger", "previous")
+ORIGINS = ("fit", "retrain", "foreign")
+LABELS = ("good", "defect")
+VERDICTS = ("insufficient", "stable", "warning", "drift", "defect_burst", "sensor_fault")
+RETRAIN_STATES = (
+    "requested",
+    "curated",
+    "fitted",
+    "gated",
+    "registered",
+    "promoted",
+    "waiting",
+    "rejected",
+    "failed",
+)
+ALERT_STATES = ("pending", "delivered", "dead")
+
+COVARIATES = (
+    "brightness",
+    "contrast",
+    "sharpness",
+    "noise",
+    "offset_x",
+    "offset_y",
+    "rotation",
+    "saturation",
+    "width",
+    "height",
+)
+"""The covariate columns of a score, named and ordered as ``detectors/covariates.py`` names them."""
+
+LINE_NAME_CHARS = 64
+SHA256_CHARS = 64  # hexadecimal
+
+
+def utc_now() -> datetime:
+    """The present instant, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: refuses naive datetimes, stores UTC, gives back aware UTC on SQLite as well."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None or value.utcoffset() is None:
+            raise ValueError(
+                f"{value!r} has no time zone; an instant is stored in UTC: pass an aware datetime"
+            )
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def plain(value: Any) -> Any:
+    """The same document in JSON's own types: what is not a finite number becomes None, dates become ISO text.
+
+    JSON has no NaN, and PostgreSQL refuses it; a statistic that is undefined is ``null`` in a document.
+
+    >>> plain({"p": float("nan"), "night": date(2026, 11, 1), "ci": (0.5, 1)})
+    {'p': None, 'night': '2026-11-01', 'ci': [0.5, 1]}
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, date):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return str(value)
+
+
+class Document(TypeDecorator[dict[str, Any]]):
+    """A JSON document, made plain on its way in."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else plain(value)
+
+
+class Base(DeclarativeBase):
+    """Every constraint has a name by convention, so that a migration can find it on either database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: UtcDateTime,
+        date: Date,
+        float: Double,
+        dict[str, Any]: Document,
+        str: Text,
+    }
+
+
+BigId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself on SQLite
+NaturalOrder = Text().with_variant(Text(collation="C"), "postgresql")  # byte order, as on SQLite
+
+
+def table_of(model: type[Base]) -> Table:
+    """The Core table of a model."""
+    return cast(Table, model.__table__)
+
+
+def one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    """A CHECK that the column holds one of the values."""
+    return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=column)
+
+
+class Line(Base):
+    """One camera station and the part it looks at."""
+
+    __tablename__ = "line"
+    __table_args__ = (one_of("policy", POLICIES),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(LINE_NAME_CHARS), unique=True)
+    time_zone: Mapped[str] = mapped_column(server_default="UTC")
+    detector: Mapped[str]
+    policy: Mapped[str] = mapped_column(server_default="auto")
+    fpr_budget: Mapped[float] = mapped_column(server_default="0.01")
+    latency_budget_ms: Mapped[float | None]
+    created_at: Mapped[datetime]
+
+
+class Version(Base):
+    """A fitted detector, mirrored from MLflow, with its reference: a check needs no MLflow."""
+
+    __tablename__ = "version"
+    __table_args__ = (UniqueConstraint("line_id", "number"), one_of("origin", ORIGINS))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))
+    number: Mapped[int]
+    detector: Mapped[str]
+    threshold: Mapped[float]
+    mean_ref: Mapped[float]
+    sd_ref: Mapped[float]
+    n_reference: Mapped[int]
+    reference: Mapped[dict[str, Any]] = mapped_column(deferred=True)  # some 100 kB: only on demand
+    origin: Mapped[str]
+    base_version: Mapped[int | None]
+    created_at: Mapped[datetime]
+
+
+class Alias(Base):
+    """Which version carries an alias, mirrored from MLflow (the truth); no foreign key: it follows it."""
+
+    __tablename__ = "alias"
+    __table_args__ = (UniqueConstraint("line_id", "alias"), one_of("alias", ALIASES))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))
+    alias: Mapped[str]
+    version: Mapped[int]
+    since: Mapped[datetime]
+
+
+class Image(Base):
+    """An image the line has seen, by its content; where it lay last, and what a person said of it."""
+
+    __tablename__ = "image"
+    __table_args__ = (
+        UniqueConstraint("line_id", "sha256"),
+        one_of("label", LABELS),
+        Index("ix_image_line_id_path", "line_id", "path"),
+        Index("ix_image_line_id_label", "line_id", "label"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))
+    sha256: Mapped[str] = mapped_column(String(SHA256_CHARS))
+    path: Mapped[str]
+    label: Mapped[str | None]
+    labelled_at: Mapped[datetime | None]
+    kept_path: Mapped[str | None]
+
+
+class Score(Base):
+    """One image scored once by one version; see docs/decisions/score-identity.md for what "once" means."""
+
+    __tablename__ = "score"
+    __table_args__ = (
+        UniqueConstraint("line_id", "version", "sha256", "captured_at", "name", name="uq_score_once"),
+        Index("ix_score_capture_order", "line_id", "version", "night", "captured_at", "name_order"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))
+    version: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(SHA256_CHARS))
+    name: Mapped[str]
+    name_order: Mapped[str] = mapped_column(NaturalOrder)
+    captured_at: Mapped[datetime]
+    night: Mapped[date]
+    score: Mapped[float]
+    rejected: Mapped[bool] = mapped_column(server_default=false())
+    brightness: Mapped[float | None]
+    contrast: Mapped[float | None]
+    sharpness: Mapped[float | None]
+    noise: Mapped[float | None]
+    offset_x: Mapped[float | None]
+    offset_y: Mapped[float | None]
+    rotation: Mapped[float | None]
+    saturation: Mapped[float | None]
+    width: Mapped[float | None]
+    height: Mapped[float | None]
+
+
+class Unreadable(Base):
+    """An image of a night that could not be read, and why."""
+
+    __tablename__ = "unreadable"
+    __table_args__ = (UniqueConstraint("line_id", "night", "name"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))
+    night: Mapped[date]
+    name: Mapped[str]
+    reason: Mapped[str]
+
+
+class NightCheck(Base):
+    """The verdict of one night on one version; checking again replaces it."""
+
+    __tablename__ = "night_check"
+    __table_args__ = (UniqueConstraint("line_id", "version", "night"), one_of("verdict", VERDICTS))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))
+    version: Mapped[int]
+    night: Mapped[date]
+    verdict: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    checked_at: Mapped[datetime]
+
+
+class Retrain(Base):
+    """One attempt to replace a version after a night; its state moves only along ``retrains.TRANSITIONS``."""
+
+    __tablename__ = "retrain"
+    __table_args__ = (UniqueConstraint("line_id", "night", "base_version"), one_of("state", RETRAIN_STATES))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))
+    night: Mapped[date]
+    base_version: Mapped[int]
+    state: Mapped[str]
+    new_version: Mapped[int | None]
+    document: Mapped[dict[str, Any]]
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Alert(Base):
+    """The transactional outbox: written with what it tells of, delivered afterwards."""
+
+    __tablename__ = "alert"
+    __table_args__ = (
+        one_of("state", ALERT_STATES),
+        Index("ix_alert_state_next_attempt_at", "state", "next_attempt_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int | None] = mapped_column(ForeignKey("line.id"))
+    kind: Mapped[str]
+    dedup_key: Mapped[str] = mapped_column(unique=True)
+    message_id: Mapped[str] = mapped_column(unique=True)  # webhook-id: the same on every attempt
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(server_default="pending")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    next_attempt_at: Mapped[datetime]  # while someone is sending: the end of the lease
+    created_at: Mapped[datetime]
+    pending_since: Mapped[datetime]  # dead-lettering counts from here; a replay sets it again
+    delivered_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class Audit(Base):
+    """Who did what to a line, when and why. Append-only: triggers refuse UPDATE and DELETE."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_line_id_at", "line_id", "at"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[datetime]
+    line_id: Mapped[int | None] = mapped_column(ForeignKey("line.id"))
+    actor: Mapped[str]
+    action: Mapped[str]
+    version: Mapped[int | None]
+    document: Mapped[dict[str, Any]]
+
+
+AUDIT_TRIGGERS: Mapping[str, tuple[str, ...]] = {
+    "sqlite": (
+        "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
+        "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
+        # INSERT OR REPLACE deletes without firing the DELETE trigger
+        "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit "
+        "WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id) "
+        "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'audit is append-only' USING ERRCODE = 'restrict_violation'; END $$",
+        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE ON audit "
+        "FOR EACH ROW EXECUTE FUNCTION audit_append_only()",
+        "CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()",
+    ),
+}
+_ddl = cast(Callable[[str], DDL], DDL)  # untyped in SQLAlchemy
+for _dialect, _statements in AUDIT_TRIGGERS.items():
+    for _statement in _statements:
+        event.listen(Audit.__table__, "after_create", _ddl(_statement).execute_if(dialect=_dialect))
