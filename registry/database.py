@@ -23,7 +23,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from halfsigma import DatabaseError, __version__
@@ -252,7 +252,7 @@ def _switch_to_wal(cursor: Any) -> None:
 
 def _to_database_error(url: URL, context: ExceptionContext) -> DatabaseError | None:
     """The one place where a driver's error becomes ours; None leaves what is not the driver's as it is."""
-    if context.is_pre_ping or context.sqlalchemy_exception is None:
+    if context.is_pre_ping or not isinstance(context.sqlalchemy_exception, DBAPIError):
         return None
     original = context.original_exception
     where = url.render_as_string(hide_password=True)

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Row, String, delete, func, literal, select
 from sqlalchemy.orm import Session, aliased
 
 from drift.window import Window
-from halfsigma import ScoreError
+from halfsigma import ScoreError, UsageError
 from registry.database import insert
 from registry.tables import COVARIATES, Image, Line, Score, Unreadable, table_of
 
@@ -34,7 +34,7 @@ IMAGE = table_of(Image)
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One image scored once; ``captured_at`` (aware) is EXIF's, else the night's start (``lines.night_start``).
+    """One image scored once; ``captured_at`` (aware) is EXIF's, else ``lines.night_start``.
 
     A covariate that is missing or not finite is stored as "not measured".
     """
@@ -259,6 +259,11 @@ def _parameters(line_id: int, version: int, row: ScoreRow) -> dict[str, Any]:
             f"the score of {row.name} on {row.night} is {row.score}, expected a finite number",
             hint="nothing was logged; correct or leave out this score",
         )
+    if row.captured_at.tzinfo is None:
+        raise UsageError(
+            f"the instant {row.captured_at.isoformat()} of {row.name} has no time zone",
+            hint="nothing was logged; say which zone, e.g. 2026-11-24T02:00:00+01:00",
+        )
     name = storable(row.name)
     parameters: dict[str, Any] = {
         "line_id": line_id,
@@ -309,7 +314,7 @@ def _measured(values: Iterable[float | None]) -> dict[str, float]:
 
 def _window(night: date, rows: list[Row[Any]], *, defects: set[str], n_unreadable: int) -> Window:
     kept = [row for row in rows if row[1] not in defects] if defects else rows
-    columns: list[tuple[Any, ...]] = list(zip(*kept)) if kept else [()] * (3 + len(COVARIATES))  # noqa: B905
+    columns: list[Any] = [*zip(*kept, strict=True)] if kept else [()] * (3 + len(COVARIATES))
     return Window(
         night=night,
         scores=np.array(columns[2], dtype=np.float64),

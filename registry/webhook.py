@@ -64,7 +64,7 @@ def sign(secret: str, *, message_id: str, timestamp_s: int, body: bytes) -> str:
 
 
 def read_secret(secret: str) -> list[bytes]:
-    """The keys of one or several secrets; UsageError, never repeating the secret, for what is not of the form."""
+    """The keys of one or several secrets; UsageError, never repeating the secret, for any other form."""
     hint = "make one with registry.webhook.new_secret(): whsec_ and 24 to 64 bytes in base64"
     keys = []
     for part in secret.split():

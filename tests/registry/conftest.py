@@ -35,7 +35,14 @@ def _run_as_other(command: list[str], folder: Path) -> None:
     """PostgreSQL refuses to run as root: as root, run it as the user that its package made."""
     other = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
     done = subprocess.run(
-        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60, **other
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **other,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -98,7 +105,9 @@ def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> I
 
 
 @pytest.fixture(scope="session")
-def template(backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def template(
+    backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """A migrated database, to be copied: a file's path, or a database's name."""
     if backend == "sqlite":
         path = tmp_path_factory.mktemp("template") / "halfsigma.db"
