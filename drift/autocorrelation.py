@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +14,32 @@ PRIOR_IMAGES = 20.0
 """Weight of 'no autocorrelation' in the pooled estimate: a few images must not invent one."""
 
 
-def lag_one(series: Sequence[NDArray[np.float64]]) -> float:
-    """Lag-1 autocorrelation of bounded influence values, pooled over nights, never negative.
+@dataclass(frozen=True, slots=True)
+class LagSums:
+    """One night's sums of squares and of neighbours' products about its mean."""
 
-    Every element is one night's (n_i,) values in capture order. The values are bounded, so a few defects cannot
-    make or hide a correlation. The downward bias of order (1 + 3 rho) / n is corrected (Kendall 1954).
+    n: int
+    square: float
+    product: float
+
+
+def lag_sums(values: NDArray[np.float64]) -> LagSums:
+    """The sums of (n,) bounded values in capture order; bounded, so a few defects neither make nor hide a correlation."""
+    centred = values - values.mean()
+    return LagSums(n=len(values), square=float(centred @ centred), product=float(centred[1:] @ centred[:-1]))
+
+
+def lag_one(nights: Sequence[LagSums]) -> float:
+    """Lag-1 autocorrelation pooled over a line's nights, never negative: an alternating belt earns no credit.
+
+    The downward bias of (1 + 3 rho) / n a night is corrected (Kendall 1954). 0 for constant values.
     """
-    covariance = variance = n = correction = 0.0
-    for values in series:
-        if len(values) < 3:
-            continue
-        centred = values - values.mean()
-        covariance += float(np.dot(centred[1:], centred[:-1]))
-        variance += float(np.dot(centred, centred))
-        n += len(values)
-        correction += 1.0
-    if variance <= 0.0:
+    square = sum(night.square for night in nights)
+    if not square > 0.0:
         return 0.0
-    rho = covariance / variance
-    rho = rho + (1.0 + 3.0 * max(rho, 0.0)) * correction / n
+    n = sum(night.n for night in nights)
+    rho = sum(night.product for night in nights) / square
+    rho += (1.0 + 3.0 * max(rho, 0.0)) * len(nights) / n
     return float(np.clip(rho * n / (n + PRIOR_IMAGES), 0.0, MAX_RHO))
 
 

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.shift import NightShift
-
 TREND_LENGTHS = (4, 5, 6, 7, 8, 10, 12, 14)
 """Nights over which a slope is looked for, the shortest first; fewer than four cannot show a straight line."""
+
+
+@dataclass(frozen=True, slots=True)
+class NightShift:
+    """One night's bulk shift in sd_ref and the variance of the night's own part; the reference's is kept apart."""
+
+    estimate: float
+    variance: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
 from drift.autocorrelation import effective_n, lag_one
 from drift.causes import Cause, find_causes
-from drift.history import Change, Trend, most_likely_change, trend
+from drift.history import Change, NightShift, Trend, most_likely_change, trend
 from drift.ks import ks_p, ks_statistic
-from drift.location import bulk_location
+from drift.nights import FEW_IMAGES, Baseline, Night, baseline, restlessness, sound_images, summarise
 from drift.power import drift_power, images_needed
 from drift.reference import Reference
 from drift.sensor import SensorFault, faulty_images, sensor_fault
 from drift.settings import DriftSettings
-from drift.shift import BulkShift, MeanShift, NightShift, mean_shift, night_shift, sd_relative_variance, t_quantile
+from drift.shift import BulkShift, MeanShift, mean_shift, t_quantile
 from drift.tail import Tail, heavy_tail
 from drift.window import Window
 from halfsigma import DriftError
-
-LEAST_SCALE = 0.02
-"""Of sd_ref: the scale of a bulk whose scores are nearly all equal (rounded scores, a frozen camera)."""
-FEW_IMAGES = 3
-"""A night with fewer scores has no bulk of its own; it takes no part in the history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +72,23 @@ def measure(
     if any(later <= earlier for earlier, later in pairwise(dates)):
         raise DriftError("the nights are not in order, expected oldest first, each once", hint="sort them by night")
 
-    sd, least = reference.sd, LEAST_SCALE * reference.sd
-    usual = bulk_location(reference.scores, least_scale=least)
-    v_scale = sd_relative_variance(reference.scores)
-    v_ref = usual.unit_variance / sd**2 / effective_n(reference.n, lag_one([usual.influence]))
-
+    base = baseline(reference)
     recent = windows[-settings.history_nights :]
-    window = recent[-1]
+    return measure_tonight(base, [summarise(base, window) for window in recent], recent[-1], settings=settings)
+
+
+def measure_tonight(
+    base: Baseline, nights: Sequence[Night | None], window: Window, *, settings: DriftSettings
+) -> Measurement:
+    """Measures `window`, the last night, with the nights' summaries at hand (None: too few images)."""
+    reference, sd, v_ref, v_scale = base.reference, base.sd, base.v_ref, base.v_scale
     faults = faulty_images(reference, window)
-    sound = _sound(window, faults)
+    sound = sound_images(window, faults)
     scores = window.scores[sound]
-    samples = {past.night: past.scores[_sound(past, faulty_images(reference, past))] for past in recent[:-1]}
-    samples[window.night] = scores
-    locations = {
-        night: bulk_location(sample, least_scale=least)
-        for night, sample in samples.items()
-        if len(sample) >= FEW_IMAGES
-    }
-    rho = lag_one([location.influence for location in locations.values()])
-    nights = {
-        night: night_shift(location, usual, sd=sd, n_effective=effective_n(len(location.influence), rho))
-        for night, location in locations.items()
-    }
+    seen = [night for night in nights[-settings.history_nights :] if night is not None]
+    rho = lag_one([night.lags for night in seen])
+    unrest = restlessness(seen, rho)
+    shifts = tuple(NightShift(estimate=night.estimate, variance=night.variance(rho) * unrest) for night in seen)
     n_effective = effective_n(len(scores), rho) if len(scores) else 0.0
     drift_z = t_quantile(settings.drift_confidence, math.inf)
     measured = Measurement(
@@ -114,36 +101,36 @@ def measure(
         fault=sensor_fault(window, faults),
         mean=mean_shift(scores, reference, n_effective=n_effective, confidence=settings.confidence),
         n_missing=FEW_IMAGES - len(scores),
-        nights=tuple(nights.values()),
-        night_dates=tuple(nights),
+        nights=shifts,
+        night_dates=tuple(night.night for night in seen),
     )
-    if window.night not in nights:
-        return replace(measured, n_missing=_missing(usual.unit_variance / sd**2, v_ref, v_scale, settings, drift_z, 0.0, rho))
+    v_unit = base.sample.unit_variance / sd**2
+    if nights[-1] is None:
+        return replace(measured, n_missing=_missing(v_unit, v_ref, v_scale, settings, drift_z, 0.0, rho))
 
-    tonight = nights[window.night]
-    change = most_likely_change(measured.nights, v_ref=v_ref)
-    df = reference.n + tonight.n_effective
+    tonight = shifts[-1]
+    unit = tonight.variance * n_effective
+    change = most_likely_change(shifts, v_ref=v_ref)
+    df = reference.n + n_effective
     z = t_quantile(settings.confidence, df)
 
     def interval(estimate: float, own_variance: float) -> BulkShift:
         half = z * math.sqrt(own_variance + v_ref + estimate**2 * v_scale)
         return BulkShift(estimate=estimate, low=estimate - half, high=estimate + half)
 
-    unit = tonight.variance * tonight.n_effective
-    reference_sorted = np.sort(reference.scores)
-    statistic = ks_statistic(scores, reference_sorted)
+    statistic = ks_statistic(scores, base.sample.ordered)
     return replace(
         measured,
         tonight=interval(tonight.estimate, tonight.variance),
         since=interval(change.estimate, change.own_variance),
         drift_error=math.sqrt(change.own_variance + v_ref) * t_quantile(settings.drift_confidence, df) / drift_z,
-        changed_on=list(nights)[change.first],
+        changed_on=measured.night_dates[change.first],
         change=change,
-        trend=trend(measured.nights, v_ref=v_ref, target=settings.half_sigma, confidence_z=z),
+        trend=trend(shifts, v_ref=v_ref, target=settings.half_sigma, confidence_z=z),
         ks_statistic=statistic,
-        ks_p=ks_p(statistic, n_window=n_effective, n_reference=usual.unit_variance / sd**2 / v_ref),
+        ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / v_ref),
         tail=heavy_tail(
-            scores, reference_sorted, bulk_shift=tonight.estimate * sd, n_effective=n_effective
+            scores, base.sample.ordered, bulk_shift=tonight.estimate * sd, n_effective=n_effective
         ),
         causes=find_causes(
             reference,
@@ -153,14 +140,14 @@ def measure(
         ),
         power=drift_power(
             settings.noticed_shift,
-            n_effective=tonight.n_effective,
+            n_effective=n_effective,
             unit_variance=unit,
             v_ref=v_ref,
             v_scale=v_scale,
             half_sigma=settings.half_sigma,
             drift_z=drift_z,
         ),
-        n_missing=_missing(unit, v_ref, v_scale, settings, drift_z, tonight.n_effective, rho),
+        n_missing=_missing(unit, v_ref, v_scale, settings, drift_z, n_effective, rho),
     )
 
 
@@ -181,11 +168,3 @@ def _missing(
         return None
     needed = max(needed, float(settings.least_effective))
     return max(math.ceil((needed - n_effective) * (1.0 + rho) / (1.0 - rho)), 0)
-
-
-def _sound(window: Window, faults: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """(n,) images of the night that show no fault of the camera."""
-    sound = np.ones(window.n, dtype=bool)
-    for mask in faults.values():
-        sound &= ~mask
-    return sound

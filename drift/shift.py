@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from drift.location import BulkLocation
 from drift.reference import Reference
 
 
@@ -72,25 +71,3 @@ def mean_shift(
     v2 = 1.0 / reference.n
     half = t_quantile(confidence, welch_df(v1, n_effective, v2, reference.n)) * math.sqrt(v1 + v2)
     return MeanShift(estimate=estimate, low=estimate - half, high=estimate + half, n_effective=n_effective)
-
-
-@dataclass(frozen=True, slots=True)
-class NightShift:
-    """One night's bulk shift: what is its own error, and what it shares with every other night."""
-
-    estimate: float
-    """(centre of the night - centre of the reference) / sd_ref."""
-    variance: float
-    """Of the night's own part; the reference's part is common to all nights and kept apart."""
-    n_effective: float
-
-
-def night_shift(window: BulkLocation, reference: BulkLocation, *, sd: float, n_effective: float) -> NightShift:
-    """The night's bulk shift; the variance is never below what one score in rounding would give."""
-    variance = window.unit_variance / sd**2
-    floor = 0.05 * reference.unit_variance / sd**2  # ties or a frozen value must not look like certainty
-    return NightShift(
-        estimate=(window.centre - reference.centre) / sd,
-        variance=max(variance, floor) / max(n_effective, 1.0),
-        n_effective=n_effective,
-    )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-TAIL_SHARE = 0.05
-"""Of the reference above the limit that is counted: high enough for defects, low enough for references of 60."""
+LEVELS = (0.10, 0.05, 0.02, 0.0)
+"""Shares of the reference above the limits that are counted, the last its highest score: a few far defects show above
+the highest, many near ones above the 90th percentile."""
+SHOWN_LEVEL = 0.05
+"""The level whose counts are told to people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +33,24 @@ def heavy_tail(
     bulk_shift: float,
     n_effective: float,
 ) -> Tail:
-    """Counts scores (n,), moved back by `bulk_shift` (score units), beyond the reference's upper 5 %.
+    """Counts scores (n,), moved back by `bulk_shift` (score units), beyond high scores of the reference.
 
     Without defects the count above the reference's k-th highest score is beta-binomial, whatever the distribution:
-    the reference's own error is in it. Under autocorrelation the count is scaled to the effective size.
+    the reference's own error is in it. Under autocorrelation the count is scaled to the effective size; the least p
+    of the levels is corrected for their number (Bonferroni).
     """
     n, m = len(scores), len(reference_sorted)
-    k = max(round(TAIL_SHARE * m), 1)
-    limit = reference_sorted[m - k] + bulk_shift
-    beyond = int(np.count_nonzero(scores > limit))
     size = max(round(n_effective), 1)
-    count = round(beyond * size / n) if n else 0
-    p = float(betabinom.sf(count - 1, size, k, m - k + 1)) if n else 1.0
-    expected = k / (m + 1)
-    share = max((beyond / n - expected) / (1.0 - expected), 0.0) if n else 0.0
-    return Tail(share=share, n_beyond=beyond, expected=expected * n, p=p)
+    p, shown = 1.0, (0, 0.0)
+    for level in LEVELS:
+        k = max(round(level * m), 1)
+        beyond = int(np.count_nonzero(scores > reference_sorted[m - k] + bulk_shift))
+        count = math.floor(beyond * size / n)
+        if count:
+            p = min(p, len(LEVELS) * float(betabinom.sf(count - 1, size, k, m - k + 1)))
+        if level == SHOWN_LEVEL:
+            shown = (beyond, k / (m + 1))
+    beyond, expected = shown
+    return Tail(
+        share=max((beyond / n - expected) / (1.0 - expected), 0.0), n_beyond=beyond, expected=expected * n, p=p
+    )

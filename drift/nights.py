@@ -1,0 +1,122 @@
+"""One night of one version, reduced to the few numbers that the nights after it need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift.autocorrelation import LagSums, effective_n, lag_one, lag_sums
+from drift.bulk import BulkMove, Sample, bulk_move, sample
+from drift.reference import Reference
+from drift.sensor import faulty_images
+from drift.shift import sd_relative_variance
+from drift.window import Window
+
+FEW_IMAGES = 3
+"""A night with fewer sound scores has no bulk; it takes no part in the history."""
+LEAST_VARIANCE = 0.05
+"""Of the reference's, per score: equal scores (rounded, or a frozen value) must not look like certainty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What every night is compared with, computed once a line."""
+
+    reference: Reference
+    sample: Sample
+    sd: float
+    v_ref: float
+    """Variance of the reference's bulk, in sd_ref squared: the same error in every night's shift."""
+    v_scale: float
+    """Relative variance of sd_ref, the unit of every shift."""
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """A night's bulk shift in sd_ref and its error. Pure in (reference, window): it can be kept and used again."""
+
+    night: date
+    n: int
+    """Sound scores: without images that show a fault of the camera."""
+    estimate: float
+    unit_variance: float
+    extra_variance: float
+    excess: float
+    lags: LagSums
+
+    def variance(self, rho: float) -> float:
+        """Of the night's own part, with the line's lag-1 autocorrelation."""
+        return self.unit_variance / effective_n(self.n, rho) + self.extra_variance
+
+
+def baseline(reference: Reference) -> Baseline:
+    """The reference, ready to be compared with; its own autocorrelation is in `v_ref`."""
+    usual = sample(reference.scores)
+    low, high = float(usual.ordered[0]), float(np.quantile(usual.ordered, 0.8))
+    n_effective = effective_n(reference.n, lag_one([lag_sums(np.clip(reference.scores, low, high))]))
+    sd = reference.sd
+    return Baseline(
+        reference=reference,
+        sample=usual,
+        sd=sd,
+        v_ref=max(usual.unit_variance / sd**2, LEAST_VARIANCE) / n_effective,
+        v_scale=sd_relative_variance(reference.scores),
+    )
+
+
+def summarise(base: Baseline, window: Window) -> Night | None:
+    """The night's bulk shift; None where fewer than FEW_IMAGES sound scores are left."""
+    scores = window.scores[sound_images(window, faulty_images(base.reference, window))]
+    if len(scores) < FEW_IMAGES:
+        return None
+    # The night's own autocorrelation serves to tell an excess from chance; the line's, pooled, everything else.
+    own = lag_one([lag_sums(np.clip(scores, *np.quantile(scores, (0.05, 0.8))))])
+    move: BulkMove = bulk_move(scores, base.sample, n_effective=effective_n(len(scores), own))
+    least = LEAST_VARIANCE * base.sample.unit_variance
+    return Night(
+        night=window.night,
+        n=len(scores),
+        estimate=move.shift / base.sd,
+        unit_variance=max(move.unit_variance, least) / base.sd**2,
+        extra_variance=move.extra_variance / base.sd**2,
+        excess=move.excess,
+        lags=lag_sums(move.influence),
+    )
+
+
+def sound_images(window: Window, faults: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """(n,) images of the night that show no fault of the camera."""
+    sound = np.ones(window.n, dtype=bool)
+    for mask in faults.values():
+        sound &= ~mask
+    return sound
+
+
+LARGEST_STEP = 6.0
+"""A step between two nights, squared over its variance, counts at most this: a real change is no restlessness."""
+MEAN_CLIPPED_STEP = 0.950
+"""The mean of a chi-squared variable of one degree of freedom, clipped at LARGEST_STEP."""
+PRIOR_STEPS = 15.0
+"""Steps' worth of belief that nights differ by no more than their images do."""
+
+
+def restlessness(nights: Sequence[Night], rho: float) -> float:
+    """How much more the quiet nights' shifts vary from one to the next than their images explain, at least 1.
+
+    Batches, shifts of workers and cleaning move a line a little every night; and an autocorrelation longer than lag 1
+    shows here too. Tonight, the last one, does not judge itself.
+    """
+    past = nights[:-1]
+    if len(past) < 3:
+        return 1.0
+    estimate = np.array([night.estimate for night in past])
+    variance = np.array([night.variance(rho) for night in past])
+    steps = np.minimum(np.diff(estimate) ** 2 / (variance[1:] + variance[:-1]), LARGEST_STEP) / MEAN_CLIPPED_STEP
+    ratio = (PRIOR_STEPS + float(steps.sum())) / (PRIOR_STEPS + len(steps))
+    return max(ratio, 1.0)
+
+
