@@ -80,14 +80,14 @@ class BrakePad:
         part = np.ascontiguousarray(part.astype(np.float32))
 
         # The part lies a little differently in its nest every time; its shadow goes with it.
-        play = cv2.getRotationMatrix2D((CANVAS_PX / 2, CANVAS_PX / 2), float(rng.normal(0, 0.18)), 1.0)
-        play[:, 2] += rng.normal(0, 0.45, 2)
+        play = cv2.getRotationMatrix2D((CANVAS_PX / 2, CANVAS_PX / 2), float(rng.normal(0, 0.30)), 1.0)
+        play[:, 2] += rng.normal(0, 0.8, 2)
         part = _moved(part, play)
         forms_moved = np.clip(_moved(np.dstack([forms.part, shade.shadow, forms.lining]), play), 0, 1)
         inside, shadow, covered = (forms_moved[..., k] for k in range(3))
         picture = self._fixture * (1 - 0.75 * shadow[..., None])
         picture = picture * (1 - inside[..., None]) + inside[..., None] * part
-        picture *= self._lamp(rng)[..., None] * (1 + rng.normal(0, 0.012))
+        picture *= self._lamp(rng)[..., None] * (1 + rng.normal(0, 0.025))
         return Photograph(picture.astype(np.float32), covered, np.clip(inside - covered, 0, 1))
 
     @staticmethod

@@ -121,7 +121,7 @@ def _scratch(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float
     cover = np.zeros(shape, np.float32)
     heading = rng.uniform(0, 2 * np.pi)
     for companion in range(int(rng.integers(1, 3))):
-        length = rng.uniform(26, 52) * spot.size * (1.0 if companion == 0 else 0.6)
+        length = rng.uniform(34, 60) * spot.size * (1.0 if companion == 0 else 0.6)
         steps = int(max(length * 2, 8))
         bend = rng.normal(0, 0.7) / steps
         angle = heading + bend * np.arange(steps) + rng.normal(0, 0.02, steps).cumsum()
@@ -132,12 +132,12 @@ def _scratch(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float
         depth *= np.minimum(1, 5 * np.minimum(np.arange(steps), steps - 1 - np.arange(steps)) / steps)
         line = np.zeros(shape, np.uint8)
         points = np.rint(np.stack([x, y], axis=1) * 16).astype(np.int32)
-        width = max(1, round(1.4 * spot.size))
+        width = max(1, round(1.6 * spot.size))
         for k in range(steps - 1):
             cv2.line(line, points[k], points[k + 1], int(255 * depth[k]), width, cv2.LINE_AA, 4)
         cover = np.maximum(cover, line.astype(np.float32) / 255 * (1.0 if companion == 0 else 0.6))
     burr = _moved(_blur(cover, 0.5 * spot.size), 0.9 * spot.size, 1.1 * spot.size)
-    bright = 0.38 + 0.50 * float(light.mean())
+    bright = 0.45 + 0.55 * float(light.mean())
     groove = cover[..., None]
     out = light * (1 - 0.35 * burr[..., None]) * (1 - 0.85 * groove) + groove * 0.85 * (bright + 0.35 * light)
     return out, np.maximum(cover, 0.5 * burr)
@@ -145,9 +145,9 @@ def _scratch(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float
 
 def _hole(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float, Float]:
     """A pore: dark inside, the near rim in shadow, the far rim catching the light."""
-    form = _outline(light.shape[:2], spot, rng, radius=rng.uniform(3.6, 6.5), rough=0.16, thin=rng.uniform(0.65, 1))
+    form = _outline(light.shape[:2], spot, rng, radius=rng.uniform(4.4, 7.0), rough=0.16, thin=rng.uniform(0.65, 1))
     soft = _blur(form, 0.7 * spot.size)
-    floor = 0.28 * light + 0.02
+    floor = 0.22 * light + 0.015
     far = np.clip(soft - _moved(soft, 1.3 * spot.size * _LIGHT_X, 1.3 * spot.size * _LIGHT_Y), 0, 1)
     rim = np.clip(_moved(soft, -0.9 * spot.size * _LIGHT_X, -0.9 * spot.size * _LIGHT_Y) - soft, 0, 1)
     inner = soft[..., None]

@@ -42,11 +42,11 @@ class NightPlan:
 
 
 _AGED = (
-    Disturbance("shift", 6.0, direction_deg=-20.0),
-    Disturbance("rotation", 1.6),
-    Disturbance("gain", 0.80),
-    Disturbance("gradient", 0.25, direction_deg=-30.0),
-    Disturbance("warmth", 0.08),
+    Disturbance("shift", 3.0, direction_deg=-20.0),
+    Disturbance("rotation", 0.8),
+    Disturbance("gain", 0.86),
+    Disturbance("gradient", 0.15, direction_deg=-30.0),
+    Disturbance("warmth", 0.06),
 )
 
 STORY: tuple[NightPlan, ...] = (

@@ -1,0 +1,40 @@
+"""Pages for people: the demo's story and a line's report as one HTML file each, and tables for the terminal.
+
+`story` holds the inputs as plain frozen dataclasses; nothing here knows a database, a detector or a flow.
+"""
+
+from flows.pages.images import heatmap_overlay
+from flows.pages.render import render_report, render_story
+from flows.pages.story import (
+    CauseRow,
+    Chapter,
+    Curation,
+    Distribution,
+    Fact,
+    GateRow,
+    ImagePanel,
+    NightRow,
+    Report,
+    Story,
+    Thumbnail,
+)
+from flows.pages.terminal import gates_table, nights_table
+
+__all__ = [
+    "CauseRow",
+    "Chapter",
+    "Curation",
+    "Distribution",
+    "Fact",
+    "GateRow",
+    "ImagePanel",
+    "NightRow",
+    "Report",
+    "Story",
+    "Thumbnail",
+    "gates_table",
+    "heatmap_overlay",
+    "nights_table",
+    "render_report",
+    "render_story",
+]

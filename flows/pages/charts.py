@@ -1,0 +1,208 @@
+"""Charts as SVG that follows the page's light or dark colours, needs no script, and has a text for every mark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from flows.pages.palette import LOOKS
+from flows.pages.story import Distribution, NightRow
+from flows.pages.words import interval, percent, signed
+
+HALF_SIGMA = 0.5
+# Linear near zero and logarithmic beyond: half a sigma and twenty are both readable on one axis.
+_SHIFT_TICKS = (-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
+_MAX_NIGHT_LABELS = 14
+_N_BINS = 36
+
+
+def timeline_chart(nights: Sequence[NightRow], *, width: int = 1120, height: int = 250) -> Markup:
+    """Bulk shift with its interval, night after night, and the band of ± half a sigma in which nothing happens."""
+    left, right, top, bottom = 58, 16, 14, 34
+    known = [night for night in nights if night.bulk_shift_sd is not None]
+    reach = [1.0, -1.0]
+    for night in known:
+        reach += [night.bulk_shift_sd or 0.0, *(night.bulk_shift_ci or ())]
+    low, high = _squash(min(reach)) - 0.25, _squash(max(reach)) + 0.25
+
+    def y_of(value: float) -> float:
+        return top + (high - _squash(value)) / (high - low) * (height - top - bottom)
+
+    step = (width - left - right) / max(len(nights), 1)
+    marks: list[str] = []
+    band_top, band_bottom = y_of(HALF_SIGMA), y_of(-HALF_SIGMA)
+    marks.append(
+        f'<rect class="band" x="{left}" y="{band_top:.1f}" width="{width - left - right}" '
+        f'height="{band_bottom - band_top:.1f}"/>'
+    )
+    for tick in _SHIFT_TICKS:
+        if low <= _squash(tick) <= high:
+            y = y_of(tick)
+            kind = "zero" if tick == 0 else "grid"
+            marks.append(f'<line class="{kind}" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            label = f"{tick:+g}".replace("-", "−") if tick else "0"
+            marks.append(f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+    marks.append(
+        f'<text class="tick" transform="translate(13 {(top + height - bottom) / 2:.0f}) rotate(-90)" '
+        'text-anchor="middle">bulk shift in reference SD</text>'
+    )
+    every = math.ceil(len(nights) / _MAX_NIGHT_LABELS)
+    previous: tuple[float, float, str] | None = None
+    dots: list[str] = []
+    for number, night in enumerate(nights):
+        x = left + step * (number + 0.5)
+        if number % every == 0:
+            label = f"{night.night.day} {night.night:%b}"
+            marks.append(f'<text class="tick" x="{x:.1f}" y="{height - 10}" text-anchor="middle">{label}</text>')
+        if previous is not None and previous[2] != night.version:
+            edge = x - step / 2
+            marks.append(f'<line class="change" x1="{edge:.1f}" x2="{edge:.1f}" y1="{top}" y2="{height - bottom}"/>')
+            marks.append(
+                f'<text class="note" x="{edge + 5:.1f}" y="{top + 11}">{escape(night.version)} takes over</text>'
+            )
+        if night.bulk_shift_sd is None:
+            previous = None
+            continue
+        y = y_of(night.bulk_shift_sd)
+        if previous is not None and previous[2] == night.version:
+            marks.append(f'<line class="path" x1="{previous[0]:.1f}" y1="{previous[1]:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>')
+        previous = (x, y, night.version)
+        dots.append(_night_mark(night, x, y, y_of))
+    return _svg(width, height, marks + dots, "Bulk shift of every night")
+
+
+def _night_mark(night: NightRow, x: float, y: float, y_of: object) -> str:
+    look = LOOKS[night.verdict]
+    assert callable(y_of)
+    whisker = ""
+    if night.bulk_shift_ci is not None:
+        top, bottom = y_of(night.bulk_shift_ci[1]), y_of(night.bulk_shift_ci[0])
+        whisker = (
+            f'<path d="M{x - 5:.1f} {top:.1f}h10M{x:.1f} {top:.1f}V{bottom:.1f}M{x - 5:.1f} {bottom:.1f}h10" '
+            f'stroke="{look.colour}" stroke-width="2" fill="none"/>'
+        )
+    told = (
+        f"{night.night}: {look.word}, bulk shift {signed(night.bulk_shift_sd, unit='SD')} "
+        f"({interval(night.bulk_shift_ci)}), false rejects {percent(night.fpr)}"
+    )
+    return (
+        f"<g><title>{escape(told)}</title>{whisker}"
+        f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="9" fill="{look.colour}"/>'
+        f'<text class="sign" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{look.sign}</text></g>'
+    )
+
+
+def distribution_chart(item: Distribution, *, width: int = 550, height: int = 250) -> Markup:
+    """Two histograms on one axis, shares of each sample, with the threshold and the side that it rejects."""
+    left, right, top, bottom = 14, 14, 40, 40
+    edges = _edges(item)
+    low, high = float(edges[0]), float(edges[-1])
+    reference, window = _shares(item.reference, edges), _shares(item.window, edges)
+    peak = max(float(reference.max(initial=0)), float(window.max(initial=0)), 1e-9)
+
+    def x_of(value: float) -> float:
+        return left + (min(max(value, low), high) - low) / (high - low) * (width - left - right)
+
+    def y_of(share: float) -> float:
+        return top + (1 - share / peak) * (height - top - bottom)
+
+    floor = height - bottom
+    marks: list[str] = []
+    if item.threshold is not None:
+        x = x_of(item.threshold)
+        marks.append(f'<rect class="rejects" x="{x:.1f}" y="{top}" width="{width - right - x:.1f}" height="{floor - top}"/>')
+    marks.append(_steps(reference, edges, x_of, y_of, floor, "reference"))
+    marks.append(_steps(window, edges, x_of, y_of, floor, "window"))
+    marks.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{floor}" y2="{floor}"/>')
+    for tick in _round_ticks(low, high):
+        x = x_of(tick)
+        marks.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
+        marks.append(f'<text class="tick" x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{tick:g}</text>')
+    marks.append(f'<text class="tick" x="{width - right}" y="{height - 5}" text-anchor="end">anomaly score →</text>')
+    if item.threshold is not None:
+        x = x_of(item.threshold)
+        side = "end" if x > width * 0.72 else "start"
+        marks.append(f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 8}" y2="{floor}"/>')
+        beside = x + (-6 if side == "end" else 6)
+        marks.append(f'<text class="note" x="{beside:.1f}" y="{top + 3}" text-anchor="{side}">threshold</text>')
+    if item.window_defects is not None:
+        for score in item.window_defects:
+            x = x_of(float(score))
+            beyond = " ▸" if score > high else ""
+            marks.append(
+                f'<path class="defect" d="M{x - 4:.1f} {floor - 9}L{x + 4:.1f} {floor - 1}M{x + 4:.1f} {floor - 9}'
+                f'L{x - 4:.1f} {floor - 1}"><title>known defect, score {score:.4g}{beyond}</title></path>'
+            )
+    marks.append(_legend(item, left))
+    return _svg(width, height, marks, f"{item.title}: scores against the reference")
+
+
+def _edges(item: Distribution) -> NDArray[np.float64]:
+    """Bins over everything but the far tail, so that one defect does not press the good parts into a line."""
+    window = item.window
+    both = np.concatenate([item.reference, window])
+    high = max(float(item.reference.max()), float(np.quantile(window, 0.95)), item.threshold or -np.inf)
+    high = min(max(high, float(np.median(both))), float(max(both.max(), item.threshold or -np.inf)))
+    low = float(both.min())
+    margin = max((high - low) * 0.06, 1e-9)
+    return np.linspace(low - margin, high + 2 * margin, _N_BINS + 1)
+
+
+def _shares(scores: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n_bins,) share of the scores in each bin; what lies beyond the last edge is counted in the last bin."""
+    if scores.size == 0:
+        return np.zeros(len(edges) - 1)
+    return np.histogram(np.clip(scores, edges[0], edges[-1]), edges)[0] / scores.size
+
+
+def _steps(
+    shares: NDArray[np.float64], edges: NDArray[np.float64], x_of: object, y_of: object, floor: float, kind: str
+) -> str:
+    assert callable(x_of) and callable(y_of)
+    points = [f"M{x_of(edges[0]):.1f} {floor}"]
+    for share, start, stop in zip(shares, edges[:-1], edges[1:], strict=True):
+        points.append(f"L{x_of(start):.1f} {y_of(share):.1f}L{x_of(stop):.1f} {y_of(share):.1f}")
+    points.append(f"L{x_of(edges[-1]):.1f} {floor}Z")
+    return f'<path class="{kind}" d="{"".join(points)}"/>'
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    raw = (high - low) / 6
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw)
+    first = math.ceil(low / step)
+    return [round(k * step, 10) for k in range(first, math.floor(high / step) + 1)]
+
+
+def _legend(item: Distribution, left: float) -> str:
+    parts = [
+        ("reference", f"{item.reference_label} ({item.reference.size})"),
+        ("window", f"{item.window_label} ({item.window.size})"),
+    ]
+    marks, x = [], left
+    for kind, text in parts:
+        marks.append(f'<rect class="{kind}" x="{x:.0f}" y="8" width="13" height="13"/>')
+        marks.append(f'<text class="key" x="{x + 19:.0f}" y="19">{escape(text)}</text>')
+        x += 34 + 6.9 * len(text)
+    if item.window_defects is not None and item.window_defects.size:
+        marks.append(f'<path class="defect" d="M{x} 10l9 9M{x + 9} 10l-9 9"/>')
+        text = f"known defects ({item.window_defects.size})"
+        marks.append(f'<text class="key" x="{x + 15:.0f}" y="19">{text}</text>')
+    return "".join(marks)
+
+
+def _squash(value: float) -> float:
+    return math.asinh(value / HALF_SIGMA)
+
+
+def _svg(width: int, height: int, marks: Sequence[str], told: str) -> Markup:
+    body = "".join(marks)
+    return Markup(  # noqa: S704 - every text inside was escaped above
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told)}" '
+        f'xmlns="http://www.w3.org/2000/svg">{body}</svg>'
+    )
