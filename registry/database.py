@@ -57,7 +57,10 @@ POSTGRES_HINTS = {  # by the class (first two characters) of the SQLSTATE
     "40": "another transaction was in the way: run this again",
     "42": "check that the user owns the tables, and that no other program uses their names",
     "53": "the server is out of disk, memory or connections: make room, then run this again",
+    "55": "another transaction was in the way: run this again",
     "57": "the server is shutting down or was told to stop: wait until it is back, then run this again",
+    "58": "the server's disk failed to read or write: check it, and the server's log",
+    "XX": "the server reports damage or a fault of its own: see its log",
 }
 UNREACHABLE_HINT = POSTGRES_HINTS["08"]
 

@@ -1,6 +1,6 @@
-"""Databases to test on: SQLite always; PostgreSQL when an address is given or its binaries are on this machine.
+"""Databases to test on: SQLite always; PostgreSQL when an address is given or its binaries are here.
 
-Every test gets a database of its own, made from a migrated template: a copied file, or CREATE DATABASE ... TEMPLATE.
+Every test gets a database of its own, a copied file, or the one PostgreSQL database emptied.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from registry.database import Database, open_database, parse_url
 from registry.lines import create_line
-from registry.tables import Line
+from registry.tables import Base, Line
 
 URL_VARIABLE = "HALFSIGMA_TEST_POSTGRES_URL"
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
@@ -105,29 +105,33 @@ def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> I
 
 
 @pytest.fixture(scope="session")
-def template(
+def migrated(
     backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """A migrated database, to be copied: a file's path, or a database's name."""
+    """The address of a migrated database: the template of SQLite's, the only one on PostgreSQL."""
     if backend == "sqlite":
-        path = tmp_path_factory.mktemp("template") / "halfsigma.db"
-        open_database(f"sqlite:///{path}").close()
-        yield str(path)
+        url = f"sqlite:///{tmp_path_factory.mktemp('template')}/halfsigma.db"
+        open_database(url).close()
+        yield url
         return
     for url in _new_postgres(request, template="template0"):
         open_database(url).close()
-        yield str(make_url(url).database)
+        yield url
 
 
 @pytest.fixture
-def url(backend: str, template: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(backend: str, migrated: str, tmp_path: Path) -> Iterator[str]:
     """The address of a database at the newest schema, with no rows."""
     if backend == "sqlite":
         path = tmp_path / "halfsigma.db"
-        shutil.copyfile(template, path)
+        shutil.copyfile(str(make_url(migrated).database), path)
         yield f"sqlite:///{path}"
         return
-    yield from _new_postgres(request, template=template)
+    yield migrated
+    with Database(migrated) as used, used.engine.begin() as connection:
+        connection.execute(text("SET session_replication_role = replica"))  # no triggers, no foreign keys
+        for table in Base.metadata.tables:
+            connection.execute(text(f"DELETE FROM {table}"))
 
 
 @pytest.fixture

@@ -248,7 +248,8 @@ def test_a_process_killed_while_it_logs_leaves_whole_sessions_and_a_rerun_comple
         with open_database({url!r}) as database:
             for n in range({n_nights}):
                 at = start + timedelta(days=n)
-                rows = [ScoreRow(f"{{i:064x}}", f"img{{i}}.png", at, at.date(), i / 7) for i in range({n_images})]
+                images = [(f"{{i:064x}}", f"img{{i}}.png", i / 7) for i in range({n_images})]
+                rows = [ScoreRow(sha, name, at, at.date(), score) for sha, name, score in images]
                 with database.session() as session:
                     log_scores(session, get_line(session, "tiles"), 1, rows)
                 print(n, flush=True)
