@@ -1,17 +1,18 @@
 """A disturbed image shows what the same part looks like after the station has changed, not the part.
 
 What can change at an inspection station is its lamp, its optics, the fixture that holds the part, and the
-sensor. Each disturbance is one such change with one strength in a stated unit. Whatever a change keeps all night
-(the direction in which a fixture slipped, the place of the dirt on the lens) belongs to the `Disturbance`;
-whatever is new in every exposure (noise, flicker, the phase of a banding) is drawn from the generator.
+sensor. Each disturbance is one such change with one strength in a stated unit. Whatever a change keeps all
+night (the direction in which a fixture slipped, the place of the dirt on the lens) belongs to the
+`Disturbance`; whatever is new in every exposure (noise, flicker, the phase of a banding) is drawn from the
+generator.
 
 Disturbances are applied in the order in which light meets them, fixture, lamp, optics, sensor, whatever order
 they are given in, and the image is rounded once, at the end. Pixel values are taken as linear in light, as
 machine-vision cameras deliver them (EMVA 1288).
 
 Sources: the families follow Hendrycks and Dietterich, "Benchmarking neural network robustness to common
-corruptions" (ICLR 2019), reduced to what happens to a fixed camera, with physical units in place of severities
-1 to 5; the noise model is EMVA 1288's constant (dark) part.
+corruptions" (ICLR 2019), reduced to what happens to a fixed camera, with physical units in place of
+severities 1 to 5; the noise model is EMVA 1288's constant (dark) part.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _BANDING_PERIOD_ROWS = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What one disturbance means: unit, the strength that does nothing, limits, and a rising ladder of strengths."""
+    """What a disturbance means: unit, the strength that does nothing, limits, a ladder of strengths."""
 
     name: str
     family: Family
@@ -98,9 +99,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS
 class Disturbance:
     """One lasting change of the station; `direction_deg` and `seed` hold what stays the same in every image.
 
-    `direction_deg` turns counter-clockwise from rightwards as seen in the image; it is where the fixture slips
-    to (`shift`), where the light is weakest (`gradient`), or the line of the movement (`motion`). `seed` places
-    the dirt and the dead pixels. Other kinds ignore both.
+    `direction_deg` turns counter-clockwise from rightwards as seen in the image; it is where the fixture
+    slips to (`shift`), where the light is weakest (`gradient`), or the line of the movement (`motion`).
+    `seed` places the dirt and the dead pixels. Other kinds ignore both.
 
     >>> Disturbance("gain", 0.8).label
     'lamp 20 % darker'
@@ -155,12 +156,13 @@ def disturb(
     *,
     white_level: int | None = None,
 ) -> Image:
-    """The image as the disturbed station would have taken it: same shape and dtype, the given image untouched.
+    """The image as the changed station would have taken it: same shape and dtype, the given image untouched.
 
     image: (H, W) or (H, W, 3) RGB, uint8 or uint16. Neutral strengths change nothing, and with no other
-    disturbance an exact copy comes back. What the fixture moves in from outside the image repeats its edge. On a
-    gray image `warmth` changes nothing. `jpeg` leaves eight bits of a 16-bit image, as JPEG does. `white_level`
-    is where the sensor saturates: the type's maximum, or 4095 for twelve bits kept in a 16-bit file.
+    disturbance an exact copy comes back. What the fixture moves in from outside the image repeats its edge.
+    On a gray image `warmth` changes nothing. `jpeg` leaves eight bits of a 16-bit image, as JPEG does.
+    `white_level` is where the sensor saturates: the type's maximum, or 4095 for twelve bits kept in a 16-bit
+    file.
 
     >>> plate = np.full((4, 4), 200, np.uint8)
     >>> int(disturb(plate, [Disturbance("gain", 0.5)], np.random.default_rng(0))[0, 0])
@@ -172,7 +174,7 @@ def disturb(
         image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
     ):
         raise ImageError(
-            f"found shape {image.shape} and type {image.dtype}, expected (H, W) or (H, W, 3) in uint8 or uint16",
+            f"found {image.shape} of {image.dtype}, expected (H, W) or (H, W, 3) in uint8 or uint16",
             hint="read the image with detectors.images.read_photograph",
         )
     ordered = [d for d in _in_light_order(disturbances) if not d.is_neutral]
@@ -187,7 +189,10 @@ def disturb(
             if disturbance.kind.family == "sensor":
                 light = np.clip(light, 0.0, 1.0)
             light = _EFFECTS[disturbance.name](light, disturbance, rng)
-    return np.rint(np.clip(light, 0.0, 1.0) * white).astype(image.dtype)
+    values = np.rint(np.clip(light, 0.0, 1.0) * white)
+    if image.dtype == np.uint16:
+        return np.asarray(values, dtype=np.uint16)
+    return np.asarray(values, dtype=np.uint8)
 
 
 def _in_light_order(disturbances: Iterable[Disturbance]) -> list[Disturbance]:

@@ -1,7 +1,7 @@
 """The demo's parts: a rendered brake pad, or the user's own photographs, written as the folders of a story.
 
-`write_demo_part` and `write_own_part` fill a directory with good images to fit on, labelled defects, and one folder
-a night; `STORY` says what happens in each night.
+`write_demo_part` and `write_own_part` fill a directory with good images to fit on, labelled defects, and one
+folder a night; `STORY` says what happens in each night.
 """
 
 from flows.demo_part.sources import BrakePadSource, OwnImagesSource, PartSource, Shot

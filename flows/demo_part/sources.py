@@ -1,8 +1,8 @@
 """Where the demo's photographs come from: a rendered part, or a folder of the user's own good images.
 
 A source answers one question, "the k-th photograph of this pool, perhaps with a defect, at a station that has
-changed like this", and answers it the same way every time for the same generator. The pools `fit` and `nights` never
-share a photograph.
+changed like this", and answers it the same way every time for the same generator. The pools `fit` and
+`nights` never share a photograph.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -26,9 +26,11 @@ Pool = Literal["fit", "nights"]
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 MIN_OWN_IMAGES = 20
-"""With fewer, a pool of ten photographs or less repeats itself so often that every statistic is an illusion."""
+"""With fewer, a pool repeats its photographs so often that every statistic is an illusion."""
 MAX_OWN_SIDE_PX = 768
 """Larger photographs are shrunk: the demo promises minutes."""
+_LINING_SHARE = 0.7
+"""So many of the brake pad's defects are in the lining; the others may be anywhere."""
 _MIDDLE = 0.15
 """Nothing is known of the user's part, so defects stay away from this share of the picture at each border."""
 
@@ -43,7 +45,7 @@ class Shot:
 
 
 class PartSource(Protocol):
-    """Gives photographs of one part; `side_px` is the picture's shorter side, by which disturbances are scaled."""
+    """Gives photographs of one part; `side_px` is the picture's shorter side, which scales disturbances."""
 
     name: str
     side_px: int
@@ -79,8 +81,8 @@ class BrakePadSource:
         photograph = self._pad.photograph(rng)
         light, mask = photograph.light, None
         if defect is not None:
-            part = np.float32(photograph.lining + photograph.steel > 0.5)
-            surface = np.float32(photograph.lining > 0.5) if rng.uniform() < 0.7 else part
+            part = (photograph.lining + photograph.steel > 0.5).astype(np.float32)
+            surface = (photograph.lining > 0.5).astype(np.float32) if rng.uniform() < _LINING_SHARE else part
             spoilt = add_defect(light, surface, rng, kind=defect, part=part)
             light, mask = spoilt.light, _cropped(spoilt.mask)
         if disturbances:
@@ -91,12 +93,13 @@ class BrakePadSource:
 
 
 class OwnImagesSource:
-    """The user's good photographs, split once by the seed; where they run out they come again, slightly varied.
+    """The user's good photographs, split once by the seed; where they run out they return, a little varied.
 
-    `fit_share` of them go to the pool `fit`, the others to `nights`. A repeated photograph is moved by less than a
-    pixel, lit by some per cent more or less and given a little noise, so that it is no exact copy.
+    `fit_share` of them go to the pool `fit`, the others to `nights`. A repeated photograph is moved by less
+    than a pixel, lit by some per cent more or less and given a little noise, so that it is no exact copy.
 
-    Raises `UsageError` for a folder without images, `TooFewImages` for fewer than `MIN_OWN_IMAGES` readable ones.
+    Raises `UsageError` for a folder without images, `TooFewImages` for fewer than `MIN_OWN_IMAGES` readable
+    ones.
     """
 
     def __init__(self, folder: Path, *, fit_share: float, seed: int) -> None:
@@ -109,7 +112,7 @@ class OwnImagesSource:
                 continue  # a demo goes on without them; `ingest` is the place that lists unreadable files
         if len(self._images) < MIN_OWN_IMAGES:
             raise TooFewImages(
-                f"{folder} has {len(self._images)} readable images, expected at least {MIN_OWN_IMAGES} good ones",
+                f"{folder} has {len(self._images)} readable images, expected at least {MIN_OWN_IMAGES}",
                 hint="give a folder with more photographs of good parts",
             )
         self.side_px = int(np.median([min(image.shape[:2]) for image in self._images]))
@@ -136,13 +139,16 @@ class OwnImagesSource:
         if defect is not None:
             light = pixels.astype(np.float32) / np.float32(white)
             spoilt = add_defect(light, _middle(pixels.shape[:2]), rng, kind=defect)
-            pixels, mask = np.rint(spoilt.light * white).astype(pixels.dtype), spoilt.mask
+            pixels, mask = _as_pixels(spoilt.light * white, like=pixels), spoilt.mask
         if disturbances:
             pixels = disturb(pixels, disturbances, rng, white_level=white)
         return Shot(pixels, defect, mask)
 
 
-def _cropped(canvas: NDArray) -> NDArray:  # type: ignore[type-arg]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+def _cropped(canvas: NDArray[_Scalar]) -> NDArray[_Scalar]:
     return np.ascontiguousarray(canvas[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX])
 
 
@@ -168,4 +174,11 @@ def _shrunk(pixels: Pixels) -> Pixels:
         return pixels
     factor = MAX_OWN_SIDE_PX / longest
     shrunk = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    return np.asarray(shrunk, dtype=pixels.dtype)
+    return _as_pixels(shrunk, like=pixels)
+
+
+def _as_pixels(values: NDArray[np.generic], *, like: Pixels) -> Pixels:
+    rounded = np.rint(values)
+    if like.dtype == np.uint16:
+        return np.asarray(rounded, dtype=np.uint16)
+    return np.asarray(rounded, dtype=np.uint8)

@@ -1,9 +1,9 @@
-"""Charts as SVG that follows the page's light or dark colours, needs no script, and has a text for every mark."""
+"""Charts as SVG that follows the page's light or dark colours, needs no script, and says what it shows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 import numpy as np
@@ -14,6 +14,8 @@ from flows.pages.palette import LOOKS
 from flows.pages.story import Distribution, NightRow
 from flows.pages.words import interval, percent, signed
 
+Scale = Callable[[float], float]
+
 HALF_SIGMA = 0.5
 # Linear near zero and logarithmic beyond: half a sigma and twenty are both readable on one axis.
 _SHIFT_TICKS = (-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
@@ -22,7 +24,7 @@ _N_BINS = 36
 
 
 def timeline_chart(nights: Sequence[NightRow], *, width: int = 1120, height: int = 250) -> Markup:
-    """Bulk shift with its interval, night after night, and the band of ± half a sigma in which nothing happens."""
+    """Bulk shift with its interval, night after night, over the band of ± half a sigma."""
     left, right, top, bottom = 58, 16, 14, 34
     known = [night for night in nights if night.bulk_shift_sd is not None]
     reach = [1.0, -1.0]
@@ -46,7 +48,9 @@ def timeline_chart(nights: Sequence[NightRow], *, width: int = 1120, height: int
             kind = "zero" if tick == 0 else "grid"
             marks.append(f'<line class="{kind}" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
             label = f"{tick:+g}".replace("-", "−") if tick else "0"
-            marks.append(f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+            marks.append(
+                f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+            )
     marks.append(
         f'<text class="tick" transform="translate(13 {(top + height - bottom) / 2:.0f}) rotate(-90)" '
         'text-anchor="middle">bulk shift in reference SD</text>'
@@ -58,42 +62,48 @@ def timeline_chart(nights: Sequence[NightRow], *, width: int = 1120, height: int
         x = left + step * (number + 0.5)
         if number % every == 0:
             label = f"{night.night.day} {night.night:%b}"
-            marks.append(f'<text class="tick" x="{x:.1f}" y="{height - 10}" text-anchor="middle">{label}</text>')
+            marks.append(
+                f'<text class="tick" x="{x:.1f}" y="{height - 10}" text-anchor="middle">{label}</text>'
+            )
         if previous is not None and previous[2] != night.version:
             edge = x - step / 2
-            marks.append(f'<line class="change" x1="{edge:.1f}" x2="{edge:.1f}" y1="{top}" y2="{height - bottom}"/>')
             marks.append(
-                f'<text class="note" x="{edge + 5:.1f}" y="{top + 11}">{escape(night.version)} takes over</text>'
+                f'<line class="change" x1="{edge:.1f}" x2="{edge:.1f}" y1="{top}" y2="{height - bottom}"/>'
             )
+            told = f"{escape(night.version)} takes over"
+            marks.append(f'<text class="note" x="{edge + 5:.1f}" y="{top + 11}">{told}</text>')
         if night.bulk_shift_sd is None:
             previous = None
             continue
         y = y_of(night.bulk_shift_sd)
         if previous is not None and previous[2] == night.version:
-            marks.append(f'<line class="path" x1="{previous[0]:.1f}" y1="{previous[1]:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>')
+            start = f'x1="{previous[0]:.1f}" y1="{previous[1]:.1f}"'
+            marks.append(f'<line class="path" {start} x2="{x:.1f}" y2="{y:.1f}"/>')
         previous = (x, y, night.version)
-        dots.append(_night_mark(night, x, y, y_of))
+        dots.append(_night_mark(night, x, y_of, radius=min(9.0, max(3.0, step * 0.36))))
     return _svg(width, height, marks + dots, "Bulk shift of every night")
 
 
-def _night_mark(night: NightRow, x: float, y: float, y_of: object) -> str:
-    look = LOOKS[night.verdict]
-    assert callable(y_of)
+def _night_mark(night: NightRow, x: float, y_of: Scale, *, radius: float) -> str:
+    look, y = LOOKS[night.verdict], y_of(night.bulk_shift_sd or 0.0)
     whisker = ""
     if night.bulk_shift_ci is not None:
-        top, bottom = y_of(night.bulk_shift_ci[1]), y_of(night.bulk_shift_ci[0])
+        top, bottom, half = y_of(night.bulk_shift_ci[1]), y_of(night.bulk_shift_ci[0]), radius * 0.55
         whisker = (
-            f'<path d="M{x - 5:.1f} {top:.1f}h10M{x:.1f} {top:.1f}V{bottom:.1f}M{x - 5:.1f} {bottom:.1f}h10" '
+            f'<path d="M{x - half:.1f} {top:.1f}h{2 * half:.1f}M{x:.1f} {top:.1f}V{bottom:.1f}'
+            f'M{x - half:.1f} {bottom:.1f}h{2 * half:.1f}" '
             f'stroke="{look.colour}" stroke-width="2" fill="none"/>'
         )
     told = (
         f"{night.night}: {look.word}, bulk shift {signed(night.bulk_shift_sd, unit='SD')} "
         f"({interval(night.bulk_shift_ci)}), false rejects {percent(night.fpr)}"
     )
+    # On small dots a sign would be dust; the colour, the place and the title still tell.
+    sign = f'<text class="sign" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{look.sign}</text>'
     return (
         f"<g><title>{escape(told)}</title>{whisker}"
-        f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="9" fill="{look.colour}"/>'
-        f'<text class="sign" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{look.sign}</text></g>'
+        f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{look.colour}"/>'
+        f"{sign if radius > 7 else ''}</g>"
     )
 
 
@@ -115,7 +125,8 @@ def distribution_chart(item: Distribution, *, width: int = 550, height: int = 25
     marks: list[str] = []
     if item.threshold is not None:
         x = x_of(item.threshold)
-        marks.append(f'<rect class="rejects" x="{x:.1f}" y="{top}" width="{width - right - x:.1f}" height="{floor - top}"/>')
+        size = f'width="{width - right - x:.1f}" height="{floor - top}"'
+        marks.append(f'<rect class="rejects" x="{x:.1f}" y="{top}" {size}/>')
     marks.append(_steps(reference, edges, x_of, y_of, floor, "reference"))
     marks.append(_steps(window, edges, x_of, y_of, floor, "window"))
     marks.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{floor}" y2="{floor}"/>')
@@ -123,21 +134,24 @@ def distribution_chart(item: Distribution, *, width: int = 550, height: int = 25
         x = x_of(tick)
         marks.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
         marks.append(f'<text class="tick" x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{tick:g}</text>')
-    marks.append(f'<text class="tick" x="{width - right}" y="{height - 5}" text-anchor="end">anomaly score →</text>')
+    marks.append(
+        f'<text class="tick" x="{width - right}" y="{height - 5}" text-anchor="end">anomaly score →</text>'
+    )
     if item.threshold is not None:
         x = x_of(item.threshold)
         side = "end" if x > width * 0.72 else "start"
         marks.append(f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 8}" y2="{floor}"/>')
         beside = x + (-6 if side == "end" else 6)
-        marks.append(f'<text class="note" x="{beside:.1f}" y="{top + 3}" text-anchor="{side}">threshold</text>')
+        marks.append(
+            f'<text class="note" x="{beside:.1f}" y="{top + 3}" text-anchor="{side}">threshold</text>'
+        )
     if item.window_defects is not None:
         for score in item.window_defects:
             x = x_of(float(score))
             beyond = " ▸" if score > high else ""
-            marks.append(
-                f'<path class="defect" d="M{x - 4:.1f} {floor - 9}L{x + 4:.1f} {floor - 1}M{x + 4:.1f} {floor - 9}'
-                f'L{x - 4:.1f} {floor - 1}"><title>known defect, score {score:.4g}{beyond}</title></path>'
-            )
+            cross = f"M{x - 4:.1f} {floor - 9}l8 8M{x + 4:.1f} {floor - 9}l-8 8"
+            told = f"known defect, score {score:.4g}{beyond}"
+            marks.append(f'<path class="defect" d="{cross}"><title>{told}</title></path>')
     marks.append(_legend(item, left))
     return _svg(width, height, marks, f"{item.title}: scores against the reference")
 
@@ -154,16 +168,15 @@ def _edges(item: Distribution) -> NDArray[np.float64]:
 
 
 def _shares(scores: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n_bins,) share of the scores in each bin; what lies beyond the last edge is counted in the last bin."""
+    """(n_bins,) share of the scores in each bin; what lies beyond an edge counts in the bin beside it."""
     if scores.size == 0:
         return np.zeros(len(edges) - 1)
     return np.histogram(np.clip(scores, edges[0], edges[-1]), edges)[0] / scores.size
 
 
 def _steps(
-    shares: NDArray[np.float64], edges: NDArray[np.float64], x_of: object, y_of: object, floor: float, kind: str
+    shares: NDArray[np.float64], edges: NDArray[np.float64], x_of: Scale, y_of: Scale, floor: float, kind: str
 ) -> str:
-    assert callable(x_of) and callable(y_of)
     points = [f"M{x_of(edges[0]):.1f} {floor}"]
     for share, start, stop in zip(shares, edges[:-1], edges[1:], strict=True):
         points.append(f"L{x_of(start):.1f} {y_of(share):.1f}L{x_of(stop):.1f} {y_of(share):.1f}")

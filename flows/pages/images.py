@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from flows.pages.story import Map, Pixels
 
-# The map is transparent below this share of the threshold and strongest at that one: a good part stays a photograph.
+# The map is transparent below this share of the threshold and strongest at that one: a good part stays a
+# photograph.
 _CLEAR_BELOW = 0.95
 _STRONGEST_AT = 1.5
 _STRONGEST_ALPHA = 0.72
@@ -21,8 +22,9 @@ _JPEG_QUALITY = 86
 def heatmap_overlay(image: Pixels, anomaly_map: Map, threshold: float) -> NDArray[np.uint8]:
     """The photograph with what is unusual glowing on it; what lies above the threshold is outlined in white.
 
-    image: (H, W) or (H, W, 3), uint8 or uint16; anomaly_map: (h, w) of any size on the scale of the threshold.
-    Returns (H, W, 3) uint8. Colours are those of "inferno", which is read alike with and without colour vision.
+    image: (H, W) or (H, W, 3), uint8 or uint16; anomaly_map: (h, w) of any size on the scale of the
+    threshold. Returns (H, W, 3) uint8. Colours are those of "inferno", which is read alike with and without
+    colour vision.
 
     >>> heatmap_overlay(np.zeros((8, 8), np.uint8), np.zeros((2, 2), np.float32), 1.0).shape
     (8, 8, 3)
@@ -45,10 +47,12 @@ def heatmap_overlay(image: Pixels, anomaly_map: Map, threshold: float) -> NDArra
 
 
 def as_rgb8(image: Pixels) -> NDArray[np.uint8]:
-    """Any photograph as (H, W, 3) uint8; sixteen bits are scaled so that the brightest pixel just shows white."""
+    """Any photograph as (H, W, 3) uint8; of sixteen bits the brightest pixel just shows white."""
     pixels: NDArray[np.uint8]
     if image.dtype == np.uint16:
-        pixels = np.rint(image.astype(np.float32) * (255.0 / max(int(image.max(initial=1)), 1))).astype(np.uint8)
+        pixels = np.rint(image.astype(np.float32) * (255.0 / max(int(image.max(initial=1)), 1))).astype(
+            np.uint8
+        )
     else:
         pixels = image.astype(np.uint8, copy=False)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)

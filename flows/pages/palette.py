@@ -1,7 +1,7 @@
 """Colours and words of the verdicts, the same on the page and in the terminal.
 
-The colours are Okabe and Ito's ("Color Universal Design", 2008), told apart with every kind of colour vision, and no
-meaning hangs on a colour alone: each verdict has a sign and a word as well.
+The colours are Okabe and Ito's ("Color Universal Design", 2008), told apart with every kind of colour vision,
+and no meaning hangs on a colour alone: each verdict has a sign and a word as well.
 """
 
 from __future__ import annotations

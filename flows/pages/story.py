@@ -56,7 +56,7 @@ class ImagePanel:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A night's scores against the reference of the version that gave them; raw scores of one version only."""
+    """A night's scores against the reference of the version that gave them: one version, one scale."""
 
     title: str
     reference: NDArray[np.float64]

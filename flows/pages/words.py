@@ -9,11 +9,14 @@ def signed(value: float | None, *, unit: str = "") -> str:
     """
     >>> signed(0.84, unit="SD"), signed(-12.3456), signed(None)
     ('+0.84 SD', '−12.3', '–')
+    >>> signed(-0.001)
+    '0.00'
     """
     if value is None:
         return MISSING
     text = f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.2f}"
-    return (text.replace("-", "−") + f" {unit}").rstrip()
+    text = "0.00" if float(text) == 0 else text.replace("-", "−")
+    return f"{text} {unit}".rstrip()
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
