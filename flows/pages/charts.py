@@ -65,7 +65,7 @@ def timeline_chart(nights: Sequence[NightRow], *, width: int = 1120, height: int
             marks.append(
                 f'<text class="tick" x="{x:.1f}" y="{height - 10}" text-anchor="middle">{label}</text>'
             )
-        if previous is not None and previous[2] != night.version:
+        if number and nights[number - 1].version != night.version:
             edge = x - step / 2
             marks.append(
                 f'<line class="change" x1="{edge:.1f}" x2="{edge:.1f}" y1="{top}" y2="{height - bottom}"/>'
@@ -158,12 +158,14 @@ def distribution_chart(item: Distribution, *, width: int = 550, height: int = 25
 
 def _edges(item: Distribution) -> NDArray[np.float64]:
     """Bins over everything but the far tail, so that one defect does not press the good parts into a line."""
-    window = item.window
-    both = np.concatenate([item.reference, window])
-    high = max(float(item.reference.max()), float(np.quantile(window, 0.95)), item.threshold or -np.inf)
-    high = min(max(high, float(np.median(both))), float(max(both.max(), item.threshold or -np.inf)))
-    low = float(both.min())
-    margin = max((high - low) * 0.06, 1e-9)
+    both = np.concatenate([item.reference, item.window])
+    if both.size == 0:
+        return np.linspace(0.0, 1.0, _N_BINS + 1)
+    ends = [float(item.reference.max())] if item.reference.size else []
+    ends += [float(np.quantile(item.window, 0.95))] if item.window.size else []
+    ends += [item.threshold] if item.threshold is not None else []
+    low, high = float(both.min()), max(ends)
+    margin = max((high - low) * 0.06, abs(high) * 1e-6, 1e-9)
     return np.linspace(low - margin, high + 2 * margin, _N_BINS + 1)
 
 
