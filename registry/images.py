@@ -39,7 +39,9 @@ def remember(session: Session, line: Line, paths: Mapping[str, str]) -> None:
         set_={"path": statement.excluded.path},
         where=IMAGE.c.path != statement.excluded.path,
     )
-    rows = [{"line_id": line.id, "sha256": sha, "path": storable(path)} for sha, path in paths.items()]
+    rows = [
+        {"line_id": line.id, "sha256": sha, "path": storable(path)} for sha, path in sorted(paths.items())
+    ]
     session.execute(statement, rows)
 
 

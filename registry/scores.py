@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Row, String, delete, func, literal, select, type_coerce
+from sqlalchemy import ColumnElement, String, delete, func, literal, select, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from drift.window import Window
@@ -80,7 +80,7 @@ def log_scores(session: Session, line: Line, version: int, rows: Iterable[ScoreR
     n_new = 0
     statement = insert(session, Score).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     was_unreadable = _unreadable_names(session, line)
-    prepared = [_parameters(line.id, version, row) for row in rows]
+    prepared = sorted((_parameters(line.id, version, row) for row in rows), key=_capture_order)
     for start in range(0, len(prepared), BATCH_ROWS):
         batch = prepared[start : start + BATCH_ROWS]
         n_new += session.execute(statement, batch).rowcount  # type: ignore[attr-defined]
@@ -282,6 +282,11 @@ def _parameters(line_id: int, version: int, row: ScoreRow) -> dict[str, Any]:
     return parameters
 
 
+def _capture_order(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+    """One order for all writers: two that log the same night cannot deadlock; rows lie as they are read."""
+    return tuple(parameters[column] for column in ("night", "captured_at", "name_order", "sha256"))
+
+
 def _unreadable_names(session: Session, line: Line) -> set[tuple[date, str]]:
     rows = session.execute(
         select(UNREADABLE.c.night, UNREADABLE.c.name).where(UNREADABLE.c.line_id == line.id)
@@ -312,9 +317,9 @@ def _measured(values: Iterable[float | None]) -> dict[str, float]:
     return {name: value for name, value in zip(COVARIATES, values, strict=True) if value is not None}
 
 
-def _window(night: date, rows: list[Row[Any]], *, defects: set[str], n_unreadable: int) -> Window:
+def _window(night: date, rows: list[Any], *, defects: set[str], n_unreadable: int) -> Window:
     kept = [row for row in rows if row[1] not in defects] if defects else rows
-    columns: list[Any] = [*zip(*kept, strict=True)] if kept else [()] * (3 + len(COVARIATES))
+    columns: list[Any] = list(zip(*kept, strict=True)) if kept else [()] * (3 + len(COVARIATES))
     return Window(
         night=night,
         scores=np.array(columns[2], dtype=np.float64),

@@ -53,8 +53,10 @@ def new_secret() -> str:
 def sign(secret: str, *, message_id: str, timestamp_s: int, body: bytes) -> str:
     """The ``webhook-signature`` header; several secrets, parted by spaces, give as many signatures.
 
-    >>> sign("whsec_" + base64.b64encode(b"k" * 24).decode(), message_id="m", timestamp_s=1, body=b"{}")
-    'v1,R4fJ3XEs9eTYXnKMQd6k0xKFS9D8oIh2OlgBx6uPqTg='
+    >>> secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    >>> sign(secret, message_id="msg_p5jXN8AQM9LWM0D4loKWxJek", timestamp_s=1614265330,
+    ...      body=b'{"test": 2432232314}')
+    'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='
     """
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     return " ".join(
@@ -68,8 +70,9 @@ def read_secret(secret: str) -> list[bytes]:
     hint = "make one with registry.webhook.new_secret(): whsec_ and 24 to 64 bytes in base64"
     keys = []
     for part in secret.split():
+        text = part.removeprefix(SECRET_PREFIX).rstrip("=")
         try:
-            key = base64.b64decode(part.removeprefix(SECRET_PREFIX), validate=True)
+            key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)  # some write it unpadded
         except (binascii.Error, ValueError) as error:
             raise UsageError("the webhook secret is not base64", hint=hint) from error
         if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -231,6 +232,44 @@ def test_the_natural_order_is_a_total_order_of_names(names: Sequence[str]) -> No
 def test_numbers_in_names_are_ordered_as_numbers(numbers: Sequence[int]) -> None:
     names = [f"cam1/img{number}.png" for number in sorted(numbers)]
     assert sorted(names, key=natural_order) == names
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_logged_in_whatever_batches_ends_at_the_same_rows(
+    session: Session, line: Line, seed: int
+) -> None:
+    rng = random.Random(seed)
+    everything = [row(n, night=NIGHT + timedelta(days=n % 3)) for n in range(60)]
+    logged: set[str] = set()
+    for _ in range(8):
+        batch = [rng.choice(everything) for _ in range(rng.randrange(30))]  # with repetitions
+        new = {one.sha256 for one in batch} - logged
+        assert log_scores(session, line, 1, batch) == len(new)
+        logged |= new
+    log_scores(session, line, 1, everything)
+    found = [score for window in windows(session, line, 1, until=date(2030, 1, 1)) for score in window.scores]
+    assert found == [one.score for one in sorted(everything, key=lambda one: (one.night, one.score))]
+
+
+def test_many_that_log_the_same_night_at_once_log_it_once(
+    database: Database, line: Line, session: Session
+) -> None:
+    n_new: list[int] = []
+    barrier = threading.Barrier(4)
+
+    def log(seed: int) -> None:
+        mine = rows(1500)
+        random.Random(seed).shuffle(mine)  # each in an order of its own: must not end in a deadlock
+        barrier.wait()
+        with database.session() as own:
+            n_new.append(log_scores(own, line, 1, mine))
+
+    threads = [threading.Thread(target=log, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(n_new) == n_rows(session) == 1500
 
 
 def test_a_process_killed_while_it_logs_leaves_whole_sessions_and_a_rerun_completes_them(
