@@ -5,9 +5,18 @@ folder a night; `STORY` says what happens in each night.
 """
 
 from flows.demo_part.sources import BrakePadSource, OwnImagesSource, PartSource, Shot
-from flows.demo_part.story import STORY, DemoNight, DemoPart, NightPlan, write_demo_part, write_own_part
+from flows.demo_part.story import (
+    OWN_STORY,
+    STORY,
+    DemoNight,
+    DemoPart,
+    NightPlan,
+    write_demo_part,
+    write_own_part,
+)
 
 __all__ = [
+    "OWN_STORY",
     "STORY",
     "BrakePadSource",
     "DemoNight",

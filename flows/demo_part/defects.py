@@ -34,13 +34,19 @@ class Defective:
 
 
 def add_defect(
-    light: Float, where: Float, rng: np.random.Generator, *, kind: str, part: Float | None = None
+    light: Float,
+    where: Float,
+    rng: np.random.Generator,
+    *,
+    kind: str,
+    part: Float | None = None,
+    size: float = 1.0,
 ) -> Defective:
     """One defect of the given kind at a place drawn by weight from `where`; the given picture is untouched.
 
     light: (H, W) or (H, W, 3) in 0..1; where: (H, W), 0 where no defect may start; part: (H, W), 0 where
-    there is nothing to scratch, soak or break. A chipped edge starts at the rim of `where`; a foreign body
-    may overhang.
+    there is nothing to scratch, soak or break; size: a factor on what the picture's side asks for. A chipped
+    edge starts at the rim of `where`; a foreign body may overhang.
 
     >>> plate = np.full((256, 256), 0.5, np.float32)
     >>> spoilt = add_defect(plate, np.ones_like(plate), np.random.default_rng(0), kind="hole")
@@ -48,9 +54,9 @@ def add_defect(
     (True, 'hole')
     """
     colour = light if light.ndim == 3 else np.repeat(light[..., None], 3, axis=2)
-    size = min(light.shape[:2]) / _DESIGN_SIDE_PX
+    scale = size * min(light.shape[:2]) / _DESIGN_SIDE_PX
     x, y = _place(_edges(where) if kind == "chipped edge" and part is not None else where, rng)
-    spoilt, cover = KINDS[kind](colour.copy(), _Spot(x, y, size), rng)
+    spoilt, cover = KINDS[kind](colour.copy(), _Spot(x, y, scale), rng)
     if part is not None and kind != "foreign body":
         inside = _blur((part > 0).astype(np.float32), 0.6)
         cover = cover * inside

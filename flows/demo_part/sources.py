@@ -31,6 +31,8 @@ MAX_OWN_SIDE_PX = 768
 """Larger photographs are shrunk: the demo promises minutes."""
 _LINING_SHARE = 0.7
 """So many of the brake pad's defects are in the lining; the others may be anywhere."""
+_OWN_DEFECT_SIZE = 1.5
+"""Own parts vary more than rendered ones, so that a defect must be larger to stand out."""
 _MIDDLE = 0.15
 """Nothing is known of the user's part, so defects stay away from this share of the picture at each border."""
 
@@ -138,7 +140,7 @@ class OwnImagesSource:
         mask = None
         if defect is not None:
             light = pixels.astype(np.float32) / np.float32(white)
-            spoilt = add_defect(light, _middle(pixels.shape[:2]), rng, kind=defect)
+            spoilt = add_defect(light, _middle(pixels.shape[:2]), rng, kind=defect, size=_OWN_DEFECT_SIZE)
             pixels, mask = _as_pixels(spoilt.light * white, like=pixels), spoilt.mask
         if disturbances:
             pixels = disturb(pixels, disturbances, rng, white_level=white)

@@ -148,10 +148,13 @@ def distribution_chart(item: Distribution, *, width: int = 550, height: int = 25
     if item.window_defects is not None:
         for score in item.window_defects:
             x = x_of(float(score))
-            beyond = " ▸" if score > high else ""
             cross = f"M{x - 4:.1f} {floor - 9}l8 8M{x + 4:.1f} {floor - 9}l-8 8"
-            told = f"known defect, score {score:.4g}{beyond}"
+            told = f"known defect, score {score:.4g}"
             marks.append(f'<path class="defect" d="{cross}"><title>{told}</title></path>')
+    n_beyond = int(np.count_nonzero(item.window > high))
+    if n_beyond:
+        place = f'x="{width - right}" y="{floor - 14}" text-anchor="end"'
+        marks.append(f'<text class="note" {place}>{n_beyond} beyond ▸</text>')
     marks.append(_legend(item, left))
     return _svg(width, height, marks, f"{item.title}: scores against the reference")
 

@@ -174,7 +174,7 @@ def test_disturbances_in_pixels_grow_with_own_images(tmp_path: Path) -> None:
         image = np.random.default_rng(k).integers(0, 255, (512, 600), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{k}.png"), image)
     part = write_own_part(folder, tmp_path / "out", first_night=FIRST, n_fit=4, n_night=2, n_golden=1)
-    assert "slipped by 5 px" in part.nights[2].changed, "2.5 px at a side of 256"
+    assert "slipped by 24 px" in part.nights[2].changed, "12 px at a side of 256"
 
 
 def test_too_few_own_images_are_refused_with_a_count(tmp_path: Path) -> None:
