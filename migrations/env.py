@@ -38,6 +38,7 @@ def run(connection: Connection) -> None:
         render_item=render_item,
         include_name=include_name,
         transactional_ddl=True,
+        render_as_batch=connection.dialect.name == "sqlite",  # what SQLite cannot alter is made anew
     )
     with context.begin_transaction():
         context.run_migrations()

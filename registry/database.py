@@ -126,13 +126,32 @@ class Database:
 
     @contextmanager
     def migration_lock(self) -> Iterator[Connection]:
-        """A connection in a transaction that no other migration can be in at the same time."""
-        with self.engine.begin() as connection:
-            if connection.dialect.name == "sqlite":
+        """A connection in a transaction that no other migration can be in at the same time.
+
+        On SQLite foreign keys are checked at its end, not on the way: changing a table there means to make it
+        anew (https://www.sqlite.org/lang_altertable.html#otheralter).
+        """
+        with self.engine.connect() as connection:
+            is_sqlite = connection.dialect.name == "sqlite"
+            if is_sqlite:
+                connection.exec_driver_sql(
+                    "PRAGMA foreign_keys = OFF"
+                )  # has no effect once a transaction began
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            yield connection
+            try:
+                yield connection
+                if is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise DatabaseError(
+                        "the migration would leave rows of no line",
+                        hint="nothing was changed; please report this",
+                    )
+                connection.commit()
+            finally:
+                connection.rollback()  # of what was not committed
+                if is_sqlite:
+                    connection.exec_driver_sql("PRAGMA foreign_keys = ON")
 
     def _is_behind(self, revision: str | None) -> bool:
         if revision is not None and revision not in REVISIONS:

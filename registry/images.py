@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -119,7 +120,7 @@ def _hashes_of(session: Session, line: Line, target: str) -> set[str]:
     path = Path(target)
     if path.is_file():
         return set(session.scalars(known.where(IMAGE.c.sha256 == file_sha256(path))))
-    candidates = {storable(target), storable(str(path.absolute()))}
+    candidates = {storable(target), storable(os.path.abspath(target))}
     return set(session.scalars(known.where(IMAGE.c.path.in_(candidates))))
 
 

@@ -17,8 +17,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 import migrations
+from halfsigma import DatabaseError
 from migrations import HEAD, REVISIONS, VERSION_TABLE
+from registry import audit
 from registry.database import Database, open_database
+from registry.lines import create_line
 from registry.tables import Base
 
 FOLDER = Path(migrations.__file__).parent
@@ -93,6 +96,9 @@ def test_the_migrated_schema_is_defined_word_for_word_as_the_models_create_it(
 
 
 def test_every_migration_leads_back_and_forth_again(database: Database, config: Config) -> None:
+    with database.session() as session:
+        line = create_line(session, "tiles", detector="patchcore")
+        audit.record(session, actor="anna", action="created", line=line)  # even what is append-only goes
     with database.engine.connect() as connection:
         before = definitions(connection)
     for revision in [*reversed(REVISIONS[:-1]), "base"]:
@@ -104,6 +110,20 @@ def test_every_migration_leads_back_and_forth_again(database: Database, config: 
     assert database.revision() == HEAD
     with database.engine.connect() as connection:
         assert definitions(connection) == before
+
+
+def test_a_migration_that_fails_changes_nothing_and_foreign_keys_hold_again(database: Database) -> None:
+    with database.engine.connect() as connection:
+        before = definitions(connection)
+    with pytest.raises(RuntimeError), database.migration_lock() as connection:
+        connection.execute(text("DROP TABLE audit"))
+        raise RuntimeError("half way")
+    with database.engine.connect() as connection:
+        assert definitions(connection) == before
+    with pytest.raises(DatabaseError), database.session() as session:
+        session.execute(
+            text("INSERT INTO alias (line_id, alias, version, since) VALUES (7, 'champion', 1, '2026-01-01')")
+        )
 
 
 def test_the_known_revisions_are_the_scripts_in_their_order(config: Config) -> None:
@@ -121,7 +141,9 @@ def test_a_migration_tells_its_purpose_and_its_way_back_and_imports_no_models(pa
         name
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        for name in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        )
     }
     assert imported == {"__future__", "alembic", "sqlalchemy"}  # the models move on, a migration does not
 

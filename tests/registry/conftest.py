@@ -24,7 +24,7 @@ from registry.lines import create_line
 from registry.tables import Base, Line
 
 URL_VARIABLE = "HALFSIGMA_TEST_POSTGRES_URL"
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: float(path.parts[4]))
 BACKENDS = ["sqlite"] + (["postgresql"] if os.environ.get(URL_VARIABLE) or BINARIES else [])
 
 NIGHT = date(2026, 11, 23)

@@ -289,6 +289,31 @@ def test_a_connection_that_the_server_dropped_is_replaced(database: Database, ur
         assert list_lines(session) == []
 
 
+def test_a_server_that_goes_away_in_the_middle_is_an_error_and_the_next_session_works(
+    database: Database, backend: str
+) -> None:
+    if backend == "postgresql":
+        with pytest.raises(DatabaseError) as caught, database.session() as session:
+            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        assert "wait until it is back" in caught.value.hint or "reachable" in caught.value.hint
+    with database.session() as session:
+        assert list_lines(session) == []
+
+
+def test_a_writer_that_never_ends_is_an_error_after_the_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.1)
+    url = f"sqlite:///{tmp_path}/half.db"
+    with open_database(url) as one, open_database(url) as other, one.session() as session:
+        create_line(session, "tiles", detector="patchcore")
+        with pytest.raises(DatabaseError, match="database is locked") as caught, other.session() as late:
+            create_line(late, "press", detector="patchcore")
+        with other.session() as reader:
+            assert list_lines(reader) == []  # a reader does not wait
+    assert "another process has been writing for long" in caught.value.hint
+
+
 @pytest.mark.parametrize("code", sorted(module.SQLITE_HINTS))
 def test_every_sqlite_hint_belongs_to_a_result_code(code: str) -> None:
     assert isinstance(getattr(sqlite3, code), int)

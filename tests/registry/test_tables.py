@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -66,10 +67,17 @@ def test_a_value_that_is_not_declared_is_refused_by_the_database_itself(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    name: str
+    value: float
+
+
 def test_plain_documents_are_what_json_can_say() -> None:
     assert plain({1: {"b", "a"}, "x": [True, None, 10**20, "é"]}) == {
         "1": ["a", "b"],
         "x": [True, None, 10**20, "é"],
     }
     assert plain(-float("inf")) is None
+    assert plain([Gate(name="recall", value=float("nan"))]) == [{"name": "recall", "value": None}]
     assert plain(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00+00:00"
