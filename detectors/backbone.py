@@ -19,75 +19,99 @@ _EMBEDDED_ARCHITECTURE = "tf_efficientnet_lite0"
 _EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
+_EMBEDDED_TAPS = ("blocks.4", "blocks.5")
+"""Strides 16 and 32, 112 + 192 channels: chosen by folds of goods and synthetic defects (docs/decisions)."""
+_USUAL_STRIDES = (8, 16)
+"""Of the two middle stages that the PatchCore paper reads (``layer2`` and ``layer3`` of a ResNet)."""
+
+
 @dataclass(frozen=True, slots=True)
 class BackboneSpec:
-    """Which network, with which weights.
+    """Which network, with which weights, read where.
 
     Attributes:
         architecture: `EMBEDDED`, or a timm model name (``resnet18.a1_in1k``).
         weights: a local ``.safetensors`` file for that timm architecture; without it timm's own pretrained weights
             are asked for by name, which needs timm's cache or a network.
+        taps: names of the modules whose outputs are the features, finest first; by default the embedded network's
+            `_EMBEDDED_TAPS`, or another network's stages of stride 8 and 16.
     """
 
     architecture: str = EMBEDDED
     weights: Path | None = None
+    taps: tuple[str, ...] = ()
 
 
-def load_backbone(spec: BackboneSpec, *, stages: tuple[int, ...]) -> tuple[torch.nn.Module, Normalisation]:
-    """A frozen feature extractor in evaluation mode: (batch, 3, h, w) → one map per stage.
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A frozen network in evaluation mode, where it is read, and how its inputs are normalised.
 
-    Stage ``s`` has a stride of ``2 ** (s + 1)`` pixels in the usual five-stage networks.
+    Attributes:
+        network: (batch, 3, h, w) float32 in, any output.
+        taps: modules of ``network`` whose outputs, (batch, channels, h / stride, w / stride), are the features.
+        mean, std: per channel, on a scale of 0…1.
+    """
 
-    Returns:
-        The module, whose forward returns a list of (batch, channels, h / stride, w / stride) float32 maps in the
-        order of ``stages``; and how its inputs are normalised.
+    network: torch.nn.Module
+    taps: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def load_backbone(spec: BackboneSpec) -> Backbone:
+    """The network with its weights.
 
     Raises:
-        DetectorError: timm does not know the name, or the weights do not fit the architecture.
+        DetectorError: timm does not know the name, the weights do not fit, or there is no such tap.
         ArtifactError: the embedded weights are not the file that the lock file pins.
     """
     local = spec.architecture == EMBEDDED or spec.weights is not None
-    network, normalisation = _create(spec.architecture, stages=stages, pretrained=not local)
+    backbone = _create(spec, pretrained=not local)
     if spec.architecture == EMBEDDED:
-        _load_positionally(network, _read_embedded_weights())
+        _load_positionally(backbone.network, _read_embedded_weights())
     elif spec.weights is not None:
-        _load_by_name(network, spec.weights)
-    return network, normalisation
+        _load_by_name(backbone.network, spec.weights)
+    return backbone
 
 
-def empty_backbone(spec: BackboneSpec, *, stages: tuple[int, ...]) -> tuple[torch.nn.Module, Normalisation]:
+def empty_backbone(spec: BackboneSpec) -> Backbone:
     """The same network with untrained weights, to be filled from a saved version."""
-    return _create(spec.architecture, stages=stages, pretrained=False)
+    return _create(spec, pretrained=False)
 
 
-def _create(
-    architecture: str, *, stages: tuple[int, ...], pretrained: bool
-) -> tuple[torch.nn.Module, Normalisation]:
+def _create(spec: BackboneSpec, *, pretrained: bool) -> Backbone:
     import timm
 
-    name = _EMBEDDED_ARCHITECTURE if architecture == EMBEDDED else architecture
-    if not timm.is_model(name):
+    embedded = spec.architecture == EMBEDDED
+    name = _EMBEDDED_ARCHITECTURE if embedded else spec.architecture
+    if not timm.is_model(name.split(".")[0]):
         raise DetectorError(
             f"timm knows no model {name!r}", hint="python -c 'import timm; print(timm.list_models())' lists them"
         )
     try:
-        network = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=stages)
-    except (RuntimeError, OSError, ValueError, IndexError) as error:
+        network = timm.create_model(name, pretrained=pretrained)
+    except (RuntimeError, OSError, ValueError) as error:
         raise DetectorError(
             f"backbone {name!r} cannot be loaded: {error}",
             hint="give a local .safetensors file, or a timm name whose weights this machine can reach",
         ) from error
-    configuration = network.default_cfg
+    taps = spec.taps or (_EMBEDDED_TAPS if embedded else _usual_taps(network, name=name))
+    modules = dict(network.named_modules())
+    missing = [tap for tap in taps if tap not in modules]
+    if missing:
+        raise DetectorError(f"{name} has no module {missing[0]!r}", hint=f"it has: {', '.join(list(modules)[1:20])} …")
     network.eval().requires_grad_(False)
-    return network, Normalisation(mean=tuple(configuration["mean"]), std=tuple(configuration["std"]))
+    configuration = network.default_cfg
+    return Backbone(network, taps, tuple(configuration["mean"]), tuple(configuration["std"]))
 
 
-@dataclass(frozen=True, slots=True)
-class Normalisation:
-    """Channel means and standard deviations, on a scale of 0…1, that the weights were trained with."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+def _usual_taps(network: torch.nn.Module, *, name: str) -> tuple[str, ...]:
+    stages = {each["reduction"]: each["module"] for each in getattr(network, "feature_info", ())}
+    if not set(_USUAL_STRIDES) <= set(stages):
+        raise DetectorError(
+            f"{name} has stages of stride {sorted(stages)}, expected {_USUAL_STRIDES}", hint="name its taps"
+        )
+    return tuple(stages[stride] for stride in _USUAL_STRIDES)
 
 
 def _read_embedded_weights() -> list[torch.Tensor]:
@@ -106,13 +130,13 @@ def _read_embedded_weights() -> list[torch.Tensor]:
 
 
 def _load_positionally(network: torch.nn.Module, tensors: list[torch.Tensor]) -> None:
-    """The embedded tensors map in order onto timm's; the classifier's head at their end is not wanted."""
+    """The embedded package names its tensors otherwise than timm, but lists them in the same order."""
     own = network.state_dict()
-    matched = dict(zip(own, tensors, strict=False))
-    unequal = [key for key, tensor in matched.items() if own[key].shape != tensor.shape]
-    if unequal or len(tensors) < len(own):
-        raise DetectorError(f"embedded weights do not fit {_EMBEDDED_ARCHITECTURE}: {unequal[:3]}")
-    network.load_state_dict(matched)
+    if [tuple(tensor.shape) for tensor in own.values()] != [tuple(tensor.shape) for tensor in tensors]:
+        raise DetectorError(
+            f"the embedded weights do not fit {_EMBEDDED_ARCHITECTURE}", hint="install again: make install"
+        )
+    network.load_state_dict(dict(zip(own, tensors, strict=True)))
 
 
 def _load_by_name(network: torch.nn.Module, path: Path) -> None:

@@ -45,49 +45,64 @@ class PartTemplate:
         object.__setattr__(self, "_spectrum", _log_polar_spectrum(self.mean_image))
 
     @classmethod
-    def of(cls, images: Sequence[NDArray[np.uint8]]) -> PartTemplate:
-        """Average of ``images``, each (height, width, 3) uint8, stretched to one square."""
-        total = np.zeros((TEMPLATE_PX, TEMPLATE_PX), np.float64)
-        for image in images:
-            total += _small_gray(_gray(image))
-        return cls((total / len(images)).astype(np.float32))
+    def of(cls, small_images: Sequence[NDArray[np.float32]]) -> PartTemplate:
+        """The average of what `small_gray` made of the line's good images."""
+        return cls(np.mean(np.stack(small_images), axis=0, dtype=np.float64).astype(np.float32))
 
 
 def measure_covariates(
     image: NDArray[np.uint8], *, template: PartTemplate, original_size: tuple[int, int]
 ) -> dict[str, float]:
-    """Every covariate of `COVARIATE_NAMES` for one (height, width, 3) uint8 image.
+    """Every covariate of `COVARIATE_NAMES` for one image: `measure_appearance` and `measure_position` together."""
+    measured = measure_appearance(image, original_size=original_size) | measure_position(small_gray(image), template)
+    return {name: measured[name] for name in COVARIATE_NAMES}
+
+
+def measure_appearance(image: NDArray[np.uint8], *, original_size: tuple[int, int]) -> dict[str, float]:
+    """What one photograph looks like, whatever the others look like.
 
     brightness: mean gray, 0…1. contrast: standard deviation of gray, 0…1. sharpness: natural logarithm of the
-    Laplacian's variance over the gray's variance, so that neither lamp nor gain moves it. noise: robust standard
-    deviation of the finest detail, 0…1 (Immerkær 1996). offset_x, offset_y: fraction of the width and height by which
-    the part lies right of and below the template. rotation: degrees, counter-clockwise as seen, within
-    ±`MAX_ROTATION_DEG`. saturation: share of pixels at black or white. width, height: of the file, in pixels.
+    Laplacian's variance over the gray's variance, so that neither lamp nor gain moves it. noise: standard deviation of
+    the finest detail, 0…1 (Immerkær 1996). saturation: share of pixels at black or white. width, height: of the file,
+    in pixels.
 
     Args:
-        image: the photograph on an 8-bit scale.
-        template: the line's mean image.
+        image: (height, width, 3) uint8.
         original_size: (height, width) of the file in pixels.
     """
     gray = _gray(image)
     middle = _middle(gray)
-    variance = float(middle.var())
     laplacian = cv2.Laplacian(middle, cv2.CV_32F)
     finest = cv2.filter2D(middle, cv2.CV_32F, _NOISE_KERNEL)
-    small = _small_gray(gray)
-    offset_x, offset_y = _offset(small, template)
     return {
         "brightness": float(gray.mean()),
         "contrast": float(gray.std()),
-        "sharpness": float(np.log((float(laplacian.var()) + _TINY) / (variance + _TINY))),
+        "sharpness": float(np.log((float(laplacian.var()) + _TINY) / (float(middle.var()) + _TINY))),
         "noise": float(np.abs(finest).mean() * np.sqrt(np.pi / 2) / 6.0),
-        "offset_x": offset_x,
-        "offset_y": offset_y,
-        "rotation": _rotation(small, template),
         "saturation": float(np.mean((image == 0) | (image == 255))),
         "width": float(original_size[1]),
         "height": float(original_size[0]),
     }
+
+
+def measure_position(small: NDArray[np.float32], template: PartTemplate) -> dict[str, float]:
+    """Where the part lies against the line's mean image.
+
+    offset_x, offset_y: fraction of the width and height by which the part lies right of and below the template.
+    rotation: degrees, counter-clockwise as seen, within ±`MAX_ROTATION_DEG`. All 0 where there is nothing to see.
+
+    Args:
+        small: what `small_gray` made of the photograph.
+        template: the line's mean image.
+    """
+    offset_x, offset_y = _offset(small, template)
+    return {"offset_x": offset_x, "offset_y": offset_y, "rotation": _rotation(small, template)}
+
+
+def small_gray(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(height, width, 3) uint8 → (`TEMPLATE_PX`, `TEMPLATE_PX`) gray in 0…1, stretched to the square."""
+    small = cv2.resize(_gray(image), (TEMPLATE_PX, TEMPLATE_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32)
 
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -98,10 +113,6 @@ def _middle(gray: NDArray[np.float32]) -> NDArray[np.float32]:
     height, width = gray.shape
     top, left = max(0, (height - MEASURED_SIDE_PX) // 2), max(0, (width - MEASURED_SIDE_PX) // 2)
     return np.ascontiguousarray(gray[top : top + MEASURED_SIDE_PX, left : left + MEASURED_SIDE_PX])
-
-
-def _small_gray(gray: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(gray, (TEMPLATE_PX, TEMPLATE_PX), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _window(height: int, width: int) -> NDArray[np.float32]:

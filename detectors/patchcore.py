@@ -32,8 +32,8 @@ class PatchCoreSettings:
         cross_fit_folds: how many folds give every fitted image a score by a bank without it.
     """
 
-    bank_size: int = 4096
-    dimensions: int = 160
+    bank_size: int = 2048
+    dimensions: int = 128
     neighbours: int = 1
     top_share: float = 0.02
     cross_fit_folds: int = 10

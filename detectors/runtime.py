@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbone import BackboneSpec, Normalisation, empty_backbone, load_backbone
+from detectors.backbone import Backbone, BackboneSpec, empty_backbone, load_backbone
 from halfsigma import ArtifactError, DetectorError
 
 if TYPE_CHECKING:
@@ -45,22 +47,25 @@ def usable_threads() -> int:
     return max(1, min(allowed, int(asked))) if asked.isdigit() and int(asked) > 0 else allowed
 
 
-def build_runtime(
-    backbone: BackboneSpec, *, stages: tuple[int, ...], neighbourhood: int, kind: RuntimeName | None = None
-) -> FeatureRuntime:
-    """A runtime for these stages of this backbone; OpenVINO unless a GPU is there or ``kind`` says otherwise.
+def build_runtime(spec: BackboneSpec, *, neighbourhood: int, kind: RuntimeName | None = None) -> FeatureRuntime:
+    """A runtime for this backbone; OpenVINO unless a GPU is there or ``kind`` says otherwise.
+
+    Args:
+        spec: the network, its weights and where it is read.
+        neighbourhood: side of the square of patches that are averaged, odd.
+        kind: the runtime, by default the faster one of this machine.
 
     Raises:
         DetectorError: the backbone cannot be loaded or converted.
     """
     import torch
 
-    network, normalisation = load_backbone(backbone, stages=stages)
-    module = _patch_module(network, normalisation, neighbourhood=neighbourhood)
+    backbone = load_backbone(spec)
     if kind is None:
         kind = "torch" if torch.cuda.is_available() else "openvino"
+    module = _patch_module(backbone, neighbourhood=neighbourhood)
     if kind == "torch":
-        return TorchRuntime(module, backbone, stages=stages, neighbourhood=neighbourhood)
+        return TorchRuntime(module, spec.architecture, taps=backbone.taps, neighbourhood=neighbourhood)
     return OpenVinoRuntime(_convert(module))
 
 
@@ -127,14 +132,14 @@ class TorchRuntime:
     name: RuntimeName = "torch"
 
     def __init__(
-        self, module: torch.nn.Module, backbone: BackboneSpec, *, stages: tuple[int, ...], neighbourhood: int
+        self, module: torch.nn.Module, architecture: str, *, taps: tuple[str, ...], neighbourhood: int
     ) -> None:
         import torch
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._module = module.to(self._device)
-        self._backbone = backbone
-        self._stages = stages
+        self._architecture = architecture
+        self._taps = taps
         self._neighbourhood = neighbourhood
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -154,8 +159,8 @@ class TorchRuntime:
             "name": self.name,
             "precision": "f32",
             "torch": str(torch.__version__),
-            "architecture": self._backbone.architecture,
-            "stages": list(self._stages),
+            "architecture": self._architecture,
+            "taps": list(self._taps),
             "neighbourhood": self._neighbourhood,
         }
 
@@ -164,19 +169,15 @@ class TorchRuntime:
         """Rebuild the architecture by name, without its pretrained weights, and fill it from ``folder``."""
         from safetensors.torch import load_file
 
-        backbone = BackboneSpec(architecture=str(record["architecture"]))
-        stages = tuple(cast("list[int]", record["stages"]))
+        spec = BackboneSpec(str(record["architecture"]), taps=tuple(cast("list[str]", record["taps"])))
         neighbourhood = cast("int", record["neighbourhood"])
-        network, normalisation = empty_backbone(backbone, stages=stages)
-        module = _patch_module(network, normalisation, neighbourhood=neighbourhood)
+        module = _patch_module(empty_backbone(spec), neighbourhood=neighbourhood)
         module.load_state_dict(load_file(folder / _TORCH_FILE))
-        return cls(module, backbone, stages=stages, neighbourhood=neighbourhood)
+        return cls(module, spec.architecture, taps=spec.taps, neighbourhood=neighbourhood)
 
 
-def _patch_module(
-    network: torch.nn.Module, normalisation: Normalisation, *, neighbourhood: int
-) -> torch.nn.Module:
-    """Normalise, run the backbone, average each patch with its neighbours, and join the stages on the finest grid.
+def _patch_module(backbone: Backbone, *, neighbourhood: int) -> torch.nn.Module:
+    """Normalise, run the backbone, average each patch with its neighbours, and join the taps on the finest grid.
 
     PatchCore, Roth et al. 2022, section 3.1: locally aware patch features; the coarser stages are brought to the
     finest one's grid bilinearly.
@@ -187,23 +188,33 @@ def _patch_module(
     class PatchFeatures(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = network
-            self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1) * 255.0)
-            self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1) * 255.0)
+            self.network = backbone.network
+            self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1) * 255.0)
+            self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1) * 255.0)
+            self._tapped: dict[str, torch.Tensor] = {}
+            modules = dict(self.network.named_modules())
+            for tap in backbone.taps:
+                modules[tap].register_forward_hook(self._keep(tap))
+
+        def _keep(self, tap: str) -> Callable[[torch.nn.Module, object, torch.Tensor], None]:
+            def hook(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+                self._tapped[tap] = output
+
+            return hook
 
         def forward(self, canvas: torch.Tensor) -> torch.Tensor:
             pixels = (canvas.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
-            maps = self.network(pixels)
-            grid = maps[0].shape[-2:]
+            self.network(pixels)
+            maps = [self._tapped.pop(tap) for tap in backbone.taps]
             joined = []
             for each in maps:
-                local = (
-                    functional.avg_pool2d(each, neighbourhood, 1, neighbourhood // 2, count_include_pad=False)
-                    if neighbourhood > 1
-                    else each
-                )
-                if local.shape[-2:] != grid:
-                    local = functional.interpolate(local, size=grid, mode="bilinear", align_corners=False)
+                local = each
+                if neighbourhood > 1:
+                    local = functional.avg_pool2d(each, neighbourhood, 1, neighbourhood // 2, count_include_pad=False)
+                if each is not maps[0]:
+                    local = functional.interpolate(
+                        local, size=maps[0].shape[-2:], mode="bilinear", align_corners=False
+                    )
                 joined.append(local)
             return torch.cat(joined, dim=1).permute(0, 2, 3, 1)
 
@@ -221,11 +232,15 @@ def _convert(module: torch.nn.Module) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of every constant that a shape becomes
             traced = torch.jit.freeze(torch.jit.trace(module, example))
-            return openvino.convert_model(traced, input=[openvino.PartialShape([1, -1, -1, 3])])
+            model = openvino.convert_model(traced, input=[(openvino.PartialShape([1, -1, -1, 3]), openvino.Type.u8)])
     except (RuntimeError, ValueError) as error:
         raise DetectorError(
             f"this backbone cannot be converted to OpenVINO: {error}", hint="use the torch runtime for it"
         ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        # saving fuses constants: only a model that was saved once scores bit for bit like the one loaded later
+        openvino.save_model(model, Path(folder) / _IR_FILE, compress_to_fp16=False)
+        return _read_ir(Path(folder))
 
 
 def _read_ir(folder: Path) -> object:

@@ -1,0 +1,147 @@
+"""Saving and loading a version: safetensors, OpenVINO's own format and JSON, each file's hash in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from detectors.calibration import Threshold
+from detectors.covariates import PartTemplate
+from detectors.families import saved_family
+from detectors.framing import Framing
+from detectors.runtime import load_runtime
+from detectors.version import DetectorVersion
+from halfsigma import ArtifactError, __version__
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+REFERENCE = "reference.json"
+_MODEL = "model.safetensors"
+_TEMPLATE_KEY = "template.mean_image"
+
+
+def save_version(version: DetectorVersion, folder: Path) -> str:
+    """Write ``version`` into a new ``folder``, whole or not at all.
+
+    Returns:
+        The SHA-256 of the manifest, hexadecimal; the manifest holds the hashes of all other files, so this one number
+        identifies every byte of the version.
+
+    Raises:
+        ArtifactError: ``folder`` exists already or cannot be written.
+    """
+    if folder.exists():
+        raise ArtifactError(f"{folder} exists already", hint="versions are never overwritten; choose a new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    except OSError as error:
+        raise ArtifactError(f"{folder.parent} cannot be written: {error.strerror}", hint="check its rights") from error
+    try:
+        digest = _write(version, unfinished)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return digest
+
+
+def load_version(folder: Path) -> DetectorVersion:
+    """Read a version back; its scores equal the saved one's bit for bit on the same machine.
+
+    Raises:
+        ArtifactError: a file is missing, truncated or altered, or was written by a newer halfsigma.
+    """
+    manifest = read_manifest(folder)
+    for name, expected in manifest["files"].items():
+        found = _sha256(folder, name)
+        if found != expected:
+            raise ArtifactError(
+                f"{name} has SHA-256 {found[:12]}…, expected {expected[:12]}…: it was altered or truncated",
+                hint="restore the version's files from a backup, or roll back to another version",
+            )
+    try:
+        arrays = load_file(folder / _MODEL)
+    except SafetensorError as error:
+        raise ArtifactError(f"{_MODEL} cannot be read: {error}", hint="restore the version's files") from error
+    reference = json.loads((folder / REFERENCE).read_text())
+    runtime = load_runtime(folder, manifest["runtime"])
+    template = PartTemplate(arrays.pop(_TEMPLATE_KEY))
+    family = saved_family(manifest["family"])
+    return DetectorVersion(
+        framing=Framing(**manifest["framing"]),
+        white_level=manifest["white_level"],
+        runtime=runtime,
+        model=family.restore(arrays=arrays, settings=manifest["settings"], runtime=runtime),
+        template=template,
+        threshold=Threshold(**manifest["threshold"]),
+        reference_scores=np.asarray(reference["scores"], np.float64),
+        reference_covariates={k: np.asarray(v, np.float64) for k, v in reference["covariates"].items()},
+        provenance=manifest["provenance"],
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest alone: what the version is, without loading it.
+
+    Raises:
+        ArtifactError: it is missing, not JSON, or of a format that this halfsigma does not know.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        version_format = manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder} holds no readable {MANIFEST}: {error}", hint="restore its files") from error
+    if version_format != FORMAT:
+        raise ArtifactError(
+            f"the version has format {version_format}, this halfsigma {__version__} reads {FORMAT}",
+            hint=f"install halfsigma {manifest.get('halfsigma', 'that wrote it')}",
+        )
+    return manifest
+
+
+def _write(version: DetectorVersion, folder: Path) -> str:
+    runtime_record = version.runtime.save(folder)
+    arrays = {**version.model.arrays(), _TEMPLATE_KEY: version.template.mean_image}
+    # safetensors writes the buffer as it lies: a transposed view would come back scrambled
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _MODEL)
+    _write_json(folder / REFERENCE, _reference_record(version))
+    manifest = {
+        "format": FORMAT,
+        "halfsigma": __version__,
+        "family": version.model.family,
+        "settings": version.model.settings_record(),
+        "framing": {"side_px": version.framing.side_px},
+        "white_level": version.white_level,
+        "threshold": {"value": version.threshold.value, "promised_fpr": version.threshold.promised_fpr},
+        "runtime": runtime_record,
+        "provenance": dict(version.provenance),
+        "files": {path.name: _sha256(folder, path.name) for path in sorted(folder.iterdir())},
+    }
+    _write_json(folder / MANIFEST, manifest)
+    return _sha256(folder, MANIFEST)
+
+
+def _reference_record(version: DetectorVersion) -> dict[str, object]:
+    covariates = {name: values.tolist() for name, values in version.reference_covariates.items()}
+    return {"scores": version.reference_scores.tolist(), "covariates": covariates}
+
+
+def _write_json(path: Path, document: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _sha256(folder: Path, name: str) -> str:
+    try:
+        return hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{name} is missing from {folder}", hint="restore the version's files") from error

@@ -1,0 +1,31 @@
+"""The detector families by name: a new one is one file and one line here."""
+
+from __future__ import annotations
+
+from detectors.patchcore import PatchCore
+from detectors.protocol import Detector
+from halfsigma import ArtifactError, UsageError
+
+FAMILIES: dict[str, type[Detector]] = {PatchCore.family: PatchCore}
+
+
+def family_named(name: str) -> type[Detector]:
+    """The family of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in FAMILIES:
+        raise UsageError(f"no detector family {name!r}", hint=f"one of: {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[name]
+
+
+def saved_family(name: str) -> type[Detector]:
+    """The family that a saved version names.
+
+    Raises:
+        ArtifactError: this halfsigma does not know it.
+    """
+    if name not in FAMILIES:
+        raise ArtifactError(f"the version is of family {name!r}", hint="install the halfsigma that wrote it")
+    return FAMILIES[name]

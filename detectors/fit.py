@@ -1,0 +1,135 @@
+"""From files of good photographs to a version: choose the frame, fit, calibrate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.backbone import BackboneSpec
+from detectors.calibration import conformal_threshold
+from detectors.covariates import COVARIATE_NAMES, PartTemplate, measure_appearance, measure_position, small_gray
+from detectors.framing import Framing
+from detectors.images import Pixels, to_uint8_rgb
+from detectors.loading import Unreadable, read_ahead
+from detectors.patchcore import MIN_FIT_IMAGES, PatchCore, PatchCoreSettings
+from detectors.protocol import Progress, no_progress
+from detectors.runtime import FeatureRuntime
+from detectors.version import DetectorVersion
+from halfsigma import TooFewImages, __version__
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """One good photograph, decoded once and reduced to what fitting needs."""
+
+    path: Path
+    sha256: str
+    canvas: NDArray[np.uint8]
+    """(h, w, 3), framed."""
+    small: NDArray[np.float32]
+    appearance: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class GoodImages:
+    """Readable, distinct photographs of good parts, and what was left out of them."""
+
+    prepared: tuple[PreparedImage, ...]
+    unreadable: tuple[Unreadable, ...]
+    n_repeated: int
+    framing: Framing
+    white_level: int
+
+
+def prepare(
+    paths: Sequence[Path], *, framing: Framing, white_level: int, progress: Progress = no_progress
+) -> GoodImages:
+    """Read ``paths`` once, leaving out what cannot be read and repeated files (equal bytes).
+
+    Only canvases are kept: the memory needed does not depend on the camera's resolution.
+
+    Raises:
+        TooFewImages: fewer than `MIN_FIT_IMAGES` remain.
+    """
+    kept: dict[str, PreparedImage] = {}
+    broken: list[Unreadable] = []
+    n_repeated = 0
+    for index, item in enumerate(read_ahead(paths)):
+        progress("images", index, len(paths))
+        if isinstance(item, Unreadable):
+            broken.append(item)
+        elif item.sha256 in kept:
+            n_repeated += 1
+        else:
+            kept[item.sha256] = _prepare_one(
+                item.path, item.sha256, item.pixels, framing=framing, white_level=white_level
+            )
+    if len(kept) < MIN_FIT_IMAGES:
+        raise TooFewImages(
+            f"{len(kept)} distinct readable images of {len(paths)} files, expected at least {MIN_FIT_IMAGES}",
+            hint="collect more good images; unreadable ones: " + (", ".join(b.path.name for b in broken[:5]) or "none"),
+        )
+    return GoodImages(tuple(kept.values()), tuple(broken), n_repeated, framing, white_level)
+
+
+def fit_patchcore(
+    goods: GoodImages,
+    *,
+    runtime: FeatureRuntime,
+    settings: PatchCoreSettings,
+    fpr_budget: float,
+    seed: int,
+    progress: Progress = no_progress,
+) -> DetectorVersion:
+    """A calibrated version from prepared good images.
+
+    Args:
+        goods: what `prepare` returned.
+        runtime: the frozen backbone; a retrain passes its champion's.
+        settings: what was chosen for the line.
+        fpr_budget: accepted share of rejected good images.
+        seed: makes the fit repeatable, bit for bit on one machine.
+        progress: told of each step.
+    """
+    images = goods.prepared
+    fitted = PatchCore.fit(
+        [image.canvas for image in images], runtime=runtime, settings=settings, seed=seed, progress=progress
+    )
+    template = PartTemplate.of([image.small for image in images])
+    measured = [images[i].appearance | measure_position(images[i].small, template) for i in fitted.reference_index]
+    return DetectorVersion(
+        framing=goods.framing,
+        white_level=goods.white_level,
+        runtime=runtime,
+        model=fitted.model,
+        template=template,
+        threshold=conformal_threshold(fitted.reference_scores, fpr_budget=fpr_budget),
+        reference_scores=fitted.reference_scores,
+        reference_covariates={name: np.array([each[name] for each in measured]) for name in COVARIATE_NAMES},
+        provenance={
+            "seed": seed,
+            "n_fit": len(images),
+            "n_repeated": goods.n_repeated,
+            "n_unreadable": len(goods.unreadable),
+            "fit_images_sha256": [image.sha256 for image in images],
+            "fpr_budget": fpr_budget,
+            "halfsigma": __version__,
+        },
+    )
+
+
+def _prepare_one(
+    path: Path, sha256: str, pixels: Pixels, *, framing: Framing, white_level: int
+) -> PreparedImage:
+    image = to_uint8_rgb(pixels, white_level=white_level)
+    return PreparedImage(
+        path=path,
+        sha256=sha256,
+        canvas=framing.frame(image).copy(),
+        small=small_gray(image),
+        appearance=measure_appearance(image, original_size=(pixels.shape[0], pixels.shape[1])),
+    )

@@ -1,0 +1,69 @@
+"""A fitted detector as it is deployed: framing, model, threshold and reference, ready to score photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.calibration import Threshold
+from detectors.covariates import PartTemplate, measure_covariates
+from detectors.framing import Framing
+from detectors.images import Pixels, to_uint8_rgb
+from detectors.protocol import Detector
+from detectors.runtime import FeatureRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """What one version says of one photograph."""
+
+    score: float
+    rejected: bool
+    anomaly_map: NDArray[np.float32]
+    """(rows, columns) of patches, on the scale of the score."""
+    covariates: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorVersion:
+    """Everything that a station needs to judge a photograph, and that a check needs to judge the station.
+
+    Attributes:
+        framing: the working resolution.
+        white_level: the camera's full scale of 16-bit images, 255 for 8-bit ones.
+        runtime: the frozen backbone, shared with ``model``; a retrain on the same backbone takes it over.
+        model: the fitted family.
+        template: the line's mean image.
+        threshold: scores above it are rejected.
+        reference_scores: (n,) float64, of good images that the model was not fitted on.
+        reference_covariates: name → (n,) float64, of the same images in the same order.
+        provenance: JSON-able: seed, counts, image hashes, package versions.
+    """
+
+    framing: Framing
+    white_level: int
+    runtime: FeatureRuntime
+    model: Detector
+    template: PartTemplate
+    threshold: Threshold
+    reference_scores: NDArray[np.float64]
+    reference_covariates: Mapping[str, NDArray[np.float64]]
+    provenance: Mapping[str, object]
+
+    def score(self, pixels: Pixels) -> ScoredImage:
+        """Judge one photograph, (h, w) or (h, w, 3), uint8 or uint16.
+
+        An image is scored alone, never in a batch, so that its score does not depend on its neighbours.
+        """
+        image = to_uint8_rgb(pixels, white_level=self.white_level)
+        result = self.model.score(self.framing.frame(image))
+        covariates = measure_covariates(image, template=self.template, original_size=pixels.shape[:2])
+        return ScoredImage(
+            score=result.score,
+            rejected=result.score > self.threshold.value,
+            anomaly_map=result.anomaly_map,
+            covariates=covariates,
+        )
