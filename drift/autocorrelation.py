@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 MAX_RHO = 0.95
 """Beyond this no night is long enough to tell correlation from a slow drift."""
-PRIOR_IMAGES = 20.0
+PRIOR_IMAGES = 10.0
 """Weight of 'no autocorrelation' in the pooled estimate: a few images must not invent one."""
 
 

@@ -86,12 +86,16 @@ def sample(scores: NDArray[np.float64]) -> Sample:
     )
 
 
-def bulk_move(scores: NDArray[np.float64], reference: Sample, *, n_effective: float) -> BulkMove:
-    """How far the bulk of `scores` (n,), n >= 2, in capture order, lies above the reference's.
+def clipped_to_bulk(scores: NDArray[np.float64], ranks: Sample) -> NDArray[np.float64]:
+    """`scores` (n,) in their order, clipped to the ranks that count: up to a factor, their influence on the centre."""
+    return np.clip(scores, *_edges(ranks.ordered, LOWER, UPPER))
+
+
+def bulk_move(scores: NDArray[np.float64], night: Sample, reference: Sample, *, n_effective: float) -> BulkMove:
+    """How far the bulk of `scores` (n,), n >= 2, in capture order, lies above the reference's; `night` is their sample.
 
     Undefined for more than 20 % of defects at the top: from LARGEST_EXCESS on they are the bulk.
     """
-    night = sample(scores)
     n, m = night.n, reference.n
     inflation = n / max(n_effective, 1.0)
     widening = _widening(night, reference, inflation)

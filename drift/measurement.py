@@ -17,7 +17,7 @@ from drift.power import drift_power, images_needed
 from drift.reference import Reference
 from drift.sensor import SensorFault, faulty_images, sensor_fault
 from drift.settings import DriftSettings
-from drift.shift import BulkShift, MeanShift, mean_shift, t_quantile
+from drift.shift import BulkShift, MeanShift, ReferenceError, mean_shift, t_quantile
 from drift.tail import Tail, heavy_tail
 from drift.window import Window
 from halfsigma import DriftError
@@ -81,7 +81,7 @@ def measure_tonight(
     base: Baseline, nights: Sequence[Night | None], window: Window, *, settings: DriftSettings
 ) -> Measurement:
     """Measures `window`, the last night, with the nights' summaries at hand (None: too few images)."""
-    reference, sd, v_ref, v_scale = base.reference, base.sd, base.v_ref, base.v_scale
+    reference, sd, error = base.reference, base.sd, base.bulk_error
     faults = faulty_images(reference, window)
     sound = sound_images(window, faults)
     scores = window.scores[sound]
@@ -99,23 +99,29 @@ def measure_tonight(
         rho=rho,
         n_faulty=window.n - len(scores),
         fault=sensor_fault(window, faults),
-        mean=mean_shift(scores, reference, n_effective=n_effective, confidence=settings.confidence),
+        mean=mean_shift(
+            scores,
+            reference,
+            error=base.mean_error,
+            n_effective=n_effective,
+            confidence=settings.confidence,
+        ),
         n_missing=FEW_IMAGES - len(scores),
         nights=shifts,
         night_dates=tuple(night.night for night in seen),
     )
     v_unit = base.sample.unit_variance / sd**2
     if nights[-1] is None:
-        return replace(measured, n_missing=_missing(v_unit, v_ref, v_scale, settings, drift_z, 0.0, rho))
+        return replace(measured, n_missing=_missing(v_unit, error, settings, drift_z, 0.0, rho))
 
     tonight = shifts[-1]
     unit = tonight.variance * n_effective
-    change = most_likely_change(shifts, v_ref=v_ref)
+    change = most_likely_change(shifts, v_ref=error.level)
     df = reference.n + n_effective
     z = t_quantile(settings.confidence, df)
 
     def interval(estimate: float, own_variance: float) -> BulkShift:
-        half = z * math.sqrt(own_variance + v_ref + estimate**2 * v_scale)
+        half = z * math.sqrt(own_variance + error.variance(estimate))
         return BulkShift(estimate=estimate, low=estimate - half, high=estimate + half)
 
     statistic = ks_statistic(scores, base.sample.ordered)
@@ -123,12 +129,12 @@ def measure_tonight(
         measured,
         tonight=interval(tonight.estimate, tonight.variance),
         since=interval(change.estimate, change.own_variance),
-        drift_error=math.sqrt(change.own_variance + v_ref) * t_quantile(settings.drift_confidence, df) / drift_z,
+        drift_error=math.sqrt(change.own_variance + error.level) * t_quantile(settings.drift_confidence, df) / drift_z,
         changed_on=measured.night_dates[change.first],
         change=change,
-        trend=trend(shifts, v_ref=v_ref, target=settings.half_sigma, confidence_z=z),
+        trend=trend(shifts, v_ref=error.level, target=settings.half_sigma, confidence_z=z),
         ks_statistic=statistic,
-        ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / v_ref),
+        ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / error.level),
         tail=heavy_tail(
             scores, base.sample.ordered, bulk_shift=tonight.estimate * sd, n_effective=n_effective
         ),
@@ -142,25 +148,23 @@ def measure_tonight(
             settings.noticed_shift,
             n_effective=n_effective,
             unit_variance=unit,
-            v_ref=v_ref,
-            v_scale=v_scale,
+            error=error,
             half_sigma=settings.half_sigma,
             drift_z=drift_z,
         ),
-        n_missing=_missing(unit, v_ref, v_scale, settings, drift_z, n_effective, rho),
+        n_missing=_missing(unit, error, settings, drift_z, n_effective, rho),
     )
 
 
 def _missing(
-    unit: float, v_ref: float, v_scale: float, settings: DriftSettings, drift_z: float, n_effective: float, rho: float
+    unit: float, error: ReferenceError, settings: DriftSettings, drift_z: float, n_effective: float, rho: float
 ) -> int | None:
     """Images (not effective ones) missing for the power that the settings ask for."""
     needed = images_needed(
         settings.noticed_shift,
         settings.noticed_power,
         unit_variance=unit,
-        v_ref=v_ref,
-        v_scale=v_scale,
+        error=error,
         half_sigma=settings.half_sigma,
         drift_z=drift_z,
     )

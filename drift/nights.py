@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drift.autocorrelation import LagSums, effective_n, lag_one, lag_sums
-from drift.bulk import BulkMove, Sample, bulk_move, sample
+from drift.bulk import LOWER, UPPER, Sample, bulk_move, clipped_to_bulk, sample
 from drift.reference import Reference
 from drift.sensor import faulty_images
-from drift.shift import sd_relative_variance
+from drift.shift import ReferenceError, reference_error
 from drift.window import Window
 
 FEW_IMAGES = 3
@@ -29,10 +29,9 @@ class Baseline:
     reference: Reference
     sample: Sample
     sd: float
-    v_ref: float
-    """Variance of the reference's bulk, in sd_ref squared: the same error in every night's shift."""
-    v_scale: float
-    """Relative variance of sd_ref, the unit of every shift."""
+    bulk_error: ReferenceError
+    """Of the reference's bulk: the same error in every night's shift."""
+    mean_error: ReferenceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +54,18 @@ class Night:
 
 def baseline(reference: Reference) -> Baseline:
     """The reference, ready to be compared with; its own autocorrelation is in `v_ref`."""
-    usual = sample(reference.scores)
-    low, high = float(usual.ordered[0]), float(np.quantile(usual.ordered, 0.8))
-    n_effective = effective_n(reference.n, lag_one([lag_sums(np.clip(reference.scores, low, high))]))
-    sd = reference.sd
+    scores = reference.scores
+    usual = sample(scores)
+    influence = clipped_to_bulk(scores, usual)
+    n_effective = effective_n(reference.n, lag_one([lag_sums(influence)]))
+    bulk = reference_error(scores, influence / (UPPER - LOWER), n_effective=n_effective)
+    least = LEAST_VARIANCE / n_effective
     return Baseline(
         reference=reference,
         sample=usual,
-        sd=sd,
-        v_ref=max(usual.unit_variance / sd**2, LEAST_VARIANCE) / n_effective,
-        v_scale=sd_relative_variance(reference.scores),
+        sd=reference.sd,
+        bulk_error=replace(bulk, level=max(bulk.level, least)),
+        mean_error=reference_error(scores, scores, n_effective=n_effective),
     )
 
 
@@ -74,8 +75,9 @@ def summarise(base: Baseline, window: Window) -> Night | None:
     if len(scores) < FEW_IMAGES:
         return None
     # The night's own autocorrelation serves to tell an excess from chance; the line's, pooled, everything else.
-    own = lag_one([lag_sums(np.clip(scores, *np.quantile(scores, (0.05, 0.8))))])
-    move: BulkMove = bulk_move(scores, base.sample, n_effective=effective_n(len(scores), own))
+    night = sample(scores)
+    own = lag_one([lag_sums(clipped_to_bulk(scores, night))])
+    move = bulk_move(scores, night, base.sample, n_effective=effective_n(len(scores), own))
     least = LEAST_VARIANCE * base.sample.unit_variance
     return Night(
         night=window.night,

@@ -6,6 +6,8 @@ import math
 
 from scipy.special import ndtr
 
+from drift.shift import ReferenceError
+
 MAX_IMAGES = 1_000_000
 
 
@@ -14,20 +16,19 @@ def drift_power(
     *,
     n_effective: float,
     unit_variance: float,
-    v_ref: float,
-    v_scale: float,
+    error: ReferenceError,
     half_sigma: float,
     drift_z: float,
 ) -> float:
     """Probability that one night whose bulk truly shifted by `shift_sd` is measured beyond both drift limits.
 
-    `unit_variance` is the bulk estimate's variance for one independent score and `v_ref` the reference's, in
-    sd_ref squared; `v_scale` the relative variance of sd_ref. KS is not counted: it is stronger at these shifts.
+    `unit_variance` is the bulk estimate's variance for one independent score in sd_ref
+    squared. KS is not counted: it is stronger at these shifts.
     """
-    null_variance = unit_variance / n_effective + v_ref
-    limit = max(half_sigma, drift_z * math.sqrt(null_variance))
-    error = math.sqrt(null_variance + shift_sd**2 * v_scale)
-    return float(ndtr((abs(shift_sd) - limit) / error))
+    own_variance = unit_variance / n_effective
+    limit = max(half_sigma, drift_z * math.sqrt(own_variance + error.level))
+    deviation = math.sqrt(own_variance + error.variance(shift_sd))
+    return float(ndtr((abs(shift_sd) - limit) / deviation))
 
 
 def images_needed(
@@ -35,8 +36,7 @@ def images_needed(
     power: float,
     *,
     unit_variance: float,
-    v_ref: float,
-    v_scale: float,
+    error: ReferenceError,
     half_sigma: float,
     drift_z: float,
 ) -> float | None:
@@ -48,8 +48,7 @@ def images_needed(
                 shift_sd,
                 n_effective=n,
                 unit_variance=unit_variance,
-                v_ref=v_ref,
-                v_scale=v_scale,
+                error=error,
                 half_sigma=half_sigma,
                 drift_z=drift_z,
             )
