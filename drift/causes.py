@@ -18,8 +18,12 @@ LEAST_SPREAD: Mapping[str, float] = {
 """A covariate that hardly varies in the reference is measured in these units: smaller moves mean nothing."""
 NOTICED_Z = 4.0
 """A covariate moved when its mean is this many standard errors away: ten covariates a night, 1 in 1,500 nights."""
-NOTICED_SD = 0.5
+NOTICED_SD = 0.3
 """… and by this many reference standard deviations: smaller moves are not worth a person's walk to the camera."""
+TRIM = 0.1
+"""Taken off at either end before a covariate's mean is compared: a burst of odd images is no change of light."""
+FARTHEST_SD = 4.0
+"""Beyond this the reference's linear model would be guessing: no share is given."""
 LEAST_R2_Z = 3.0
 """The linear model counts only when its R squared is beyond chance by about this many standard errors."""
 
@@ -51,9 +55,10 @@ def find_causes(
     for name in names:
         usual, tonight = reference.covariates[name], covariates[name]
         spread = max(float(usual.std(ddof=1)), LEAST_SPREAD.get(name, 1e-9))
-        shift_sd = (float(np.median(tonight)) - float(np.median(usual))) / spread
-        error = math.sqrt(1.571 * (1.0 / max(n_effective, 1.0) + 1.0 / reference.n))  # of two medians
-        if abs(shift_sd) >= max(NOTICED_SD, NOTICED_Z * error):
+        centre_usual, error_usual = _trimmed(usual, float(reference.n))
+        centre_tonight, error_tonight = _trimmed(tonight, n_effective)
+        shift_sd = (centre_tonight - centre_usual) / spread
+        if abs(shift_sd) >= max(NOTICED_SD, NOTICED_Z * math.hypot(error_usual, error_tonight) / spread):
             moved.append((name, shift_sd))
     moved.sort(key=lambda pair: -abs(pair[1]))
     shares = _shares(reference, names, dict(moved), bulk_shift_sd)
@@ -66,6 +71,15 @@ def find_causes(
         )
         for name, shift_sd in moved
     )
+
+
+def _trimmed(values: NDArray[np.float64], n_effective: float) -> tuple[float, float]:
+    """The trimmed mean and its standard error."""
+    ordered = np.sort(values)
+    cut = int(TRIM * len(ordered))
+    kept = ordered[cut : len(ordered) - cut]
+    spread = float(np.clip(ordered, kept[0], kept[-1]).std()) / (1.0 - 2.0 * TRIM)
+    return float(kept.mean()), spread / math.sqrt(max(n_effective, 1.0))
 
 
 def _shares(
@@ -92,7 +106,7 @@ def _shares(
     return {
         name: float(np.clip(slope_of[name] * shift / bulk_shift_sd, 0.0, 1.0))
         for name, shift in moved.items()
-        if name in slope_of
+        if name in slope_of and abs(shift) <= FARTHEST_SD
     }
 
 

@@ -25,7 +25,7 @@ class DriftSettings:
     """Of the interval that must exclude no-shift: one false alarm in ten years of nights (1 / 3650)."""
     level_z: float = 2.7
     """A lasting offset against the reference warns beyond this many standard errors: one test per reference."""
-    change_z: float = 4.2
+    change_z: float = 4.6
     """A change within the line's own history warns beyond this: a maximum over nights and change points."""
     burst_p: float = 1e-4
     """A tail as heavy as tonight's has at most this probability when there is no burst."""

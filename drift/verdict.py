@@ -141,8 +141,10 @@ def _kind(m: Measurement, *, q: float, burst: bool) -> Kind:
 
 
 def _is_drift(m: Measurement, *, q: float) -> bool:
-    if m.since is None:
+    if m.since is None or m.change is None:
         return False
+    if m.n_missing != 0 and m.change.first == len(m.nights) - 1:
+        return False  # too few images tonight, and no other night bears them out
     shift = m.since.estimate
     drift_z = t_quantile(m.settings.drift_confidence, math.inf)
     proved = abs(shift) > drift_z * m.drift_error and (m.since.low > 0.0 or m.since.high < 0.0)
