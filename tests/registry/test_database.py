@@ -21,6 +21,7 @@ from migrations import HEAD, VERSION_TABLE
 from registry import database as module
 from registry.database import Database, hint_for, open_database, parse_url
 from registry.lines import create_line, find_line, list_lines
+from registry.tables import Base
 
 OURS = frozenset(
     ("02", "03", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "24", "26")
@@ -78,6 +79,39 @@ def test_many_processes_may_create_the_same_database_at_once(empty_url: str) -> 
     """
     children = [in_python(code) for _ in range(4)]
     assert [finish(child).strip() for child in children] == [HEAD] * 4
+
+
+def test_a_second_migration_waits_for_the_first(empty_url: str) -> None:
+    with open_database(empty_url):
+        pass  # so that there is a file and a folder; then, as if it were old:
+    with Database(empty_url) as one, Database(empty_url) as other:
+        with one.session() as session:
+            session.execute(text(f"DELETE FROM {VERSION_TABLE}"))
+            for table in reversed(Base.metadata.sorted_tables):
+                session.execute(text(f"DROP TABLE {table.name}"))
+            if one.engine.dialect.name == "postgresql":
+                session.execute(text("DROP FUNCTION audit_append_only()"))
+        second = threading.Thread(target=other.migrate)
+        with one.migration_lock():
+            second.start()
+            second.join(timeout=0.5)
+            assert second.is_alive()
+        second.join(timeout=30)
+        assert one.revision() == HEAD
+
+
+def test_the_first_opener_waits_for_a_writer_before_it_switches_to_wal(tmp_path: Path) -> None:
+    """A file in the old journal mode that another writes to: SQLite itself refuses at once."""
+    writer = sqlite3.connect(tmp_path / "half.db", check_same_thread=False)
+    writer.execute("CREATE TABLE notes (text)")
+    writer.commit()
+    writer.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, writer.rollback)
+    release.start()
+    with open_database(f"sqlite:///{tmp_path}/half.db") as database:
+        assert database.revision() == HEAD
+    release.join()
+    writer.close()
 
 
 def test_a_process_killed_while_it_migrates_leaves_no_half_schema(empty_url: str) -> None:

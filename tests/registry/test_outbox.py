@@ -23,6 +23,7 @@ from registry import outbox
 from registry.database import Database
 from registry.outbox import Delivery, backoff_s, deliver_due, enqueue, list_alerts, replay
 from registry.tables import Alert, Line
+from registry.webhook import Answer
 
 _spec = importlib.util.spec_from_file_location(
     "halfsigma_test_webhook", Path(__file__).with_name("test_webhook.py")
@@ -172,6 +173,37 @@ def test_after_the_stated_time_of_failures_an_alert_is_dead(
     assert timedelta(hours=6) <= clock.now - AT <= timedelta(hours=8)
     assert 20 < n_runs < 50
     assert all("ConnectError" in (alert.last_error or "") for alert in alerts().values())
+
+
+def test_what_waited_too_long_behind_a_receiver_that_is_not_there_is_dead_too(
+    database: Database, clock: Clock, alerts: Any
+) -> None:
+    put(database, "a", "b", "c")
+    put(database, "young", at=AT + timedelta(days=2))
+    clock.now += timedelta(days=3)
+    assert run(database, NOWHERE, clock) == Delivery(n_dead=3)
+    assert {key: alert.state for key, alert in alerts().items()} == {
+        "a": "dead",
+        "b": "dead",
+        "c": "dead",
+        "young": "pending",
+    }
+
+
+def test_a_failure_that_is_written_late_does_not_touch_what_was_replayed_meanwhile(
+    database: Database, clock: Clock, alerts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(database, "a")
+
+    def slow_post(*given: Any, **options: Any) -> Answer:
+        with database.session() as session:
+            replay(session, alerts()["a"].id, at=AT)
+        return Answer("unreachable", "no answer")
+
+    monkeypatch.setattr(outbox, "post", slow_post)
+    run(database, NOWHERE, clock)
+    alert = alerts()["a"]
+    assert (alert.state, alert.attempts, alert.next_attempt_at, alert.last_error) == ("pending", 0, AT, None)
 
 
 def test_a_receiver_that_wants_no_more_gets_no_more(
