@@ -31,6 +31,7 @@ from registry.tables import (
 
 LINE_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LINE_NAME_CHARS}}}")  # MLflow's model name is halfsigma.<line>
 NAMES_LISTED = 10  # of the known lines in an error message
+DEFAULT_FPR_BUDGET = 0.01
 
 
 def create_line(
@@ -40,7 +41,7 @@ def create_line(
     detector: str,
     time_zone: str = "UTC",
     policy: str = "auto",
-    fpr_budget: float = 0.01,
+    fpr_budget: float = DEFAULT_FPR_BUDGET,
     latency_budget_ms: float | None = None,
     at: datetime | None = None,
 ) -> Line:
@@ -214,6 +215,8 @@ def set_alias(
     """
     if alias not in ALIASES:
         raise UsageError(f"alias {alias!r}, expected one of {', '.join(ALIASES)}")
+    if aliases(session, line).get(alias) == version:
+        return False  # the usual case, and it must not queue for the write lock
     table = table_of(Alias)
     if version is None:
         gone = delete(table).where(table.c.line_id == line.id, table.c.alias == alias).returning(table.c.id)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_execute(postgres_server: str) -> Iterator[object]:
+def postgres_execute(postgres_server: str) -> Iterator[Callable[[str], None]]:
     """Run a statement on the server, outside of any transaction."""
     engine = create_engine(parse_url(postgres_server), isolation_level="AUTOCOMMIT")
 
@@ -119,8 +119,21 @@ def migrated(
         yield url
 
 
+@pytest.fixture(scope="session")
+def empty_all(backend: str, migrated: str) -> Iterator[Callable[[], None]]:
+    """Take every row out of the PostgreSQL database, whatever triggers and foreign keys say."""
+    with Database(migrated) as database:
+        deletes = "; ".join(f"DELETE FROM {table}" for table in Base.metadata.tables)
+
+        def empty() -> None:
+            with database.engine.begin() as connection:
+                connection.exec_driver_sql(f"SET LOCAL session_replication_role = replica; {deletes}")
+
+        yield empty
+
+
 @pytest.fixture
-def url(backend: str, migrated: str, tmp_path: Path) -> Iterator[str]:
+def url(backend: str, migrated: str, empty_all: Callable[[], None], tmp_path: Path) -> Iterator[str]:
     """The address of a database at the newest schema, with no rows."""
     if backend == "sqlite":
         path = tmp_path / "halfsigma.db"
@@ -128,10 +141,7 @@ def url(backend: str, migrated: str, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{path}"
         return
     yield migrated
-    with Database(migrated) as used, used.engine.begin() as connection:
-        connection.execute(text("SET session_replication_role = replica"))  # no triggers, no foreign keys
-        for table in Base.metadata.tables:
-            connection.execute(text(f"DELETE FROM {table}"))
+    empty_all()
 
 
 @pytest.fixture

@@ -143,6 +143,17 @@ def test_an_alias_tells_news_once(session: Session, line: Line) -> None:
         set_alias(session, line, "best", 1)
 
 
+def test_an_alias_that_did_not_move_does_not_queue_behind_a_writer(
+    database: Database, line: Line, session: Session
+) -> None:
+    set_alias(session, line, "champion", 1)
+    session.commit()
+    with database.session() as writer, database.session() as reader:
+        create_line(writer, "press", detector="patchcore")  # holds the write lock of SQLite until it ends
+        assert not set_alias(reader, line, "champion", 1)
+        assert not set_alias(reader, line, "previous", None)
+
+
 def test_of_many_that_mirror_the_same_move_at_once_one_is_told_the_news(
     database: Database, line: Line, session: Session
 ) -> None:
