@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, String, delete, func, literal, select, type_coerce
+from sqlalchemy import ColumnElement, Select, String, bindparam, delete, func, literal, select, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from drift.window import Window
@@ -128,19 +128,11 @@ def windows(
     Capture order is (captured_at, natural order of the names). A covariate that some images of a night lack
     is filled with the night's median; one that most lack is left out.
     """
-    nights = _nights(session, line, version, until=until, n_nights=n_nights)
-    rows = session.execute(
-        select(
-            type_coerce(SCORE.c.night, String),  # as the driver gives it: parsing it per row doubles the time
-            SCORE.c.sha256,
-            SCORE.c.score,
-            *(SCORE.c[name] for name in COVARIATES),
-        )
-        .where(*_of(line, version), SCORE.c.night.between(nights.first, until))
-        .order_by(SCORE.c.night, SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.sha256)
-    ).all()
+    first = _first_night(session, line, version, until=until, n_nights=n_nights)
+    given = {"line_id": line.id, "version": version, "first": first, "until": until}
+    rows = session.execute(SCORES_BETWEEN, given).all()
     defects = _hashes_labelled(session, line, "defect")
-    n_unreadable = _unreadable_counts(session, line, first=nights.first, until=until)
+    n_unreadable = _unreadable_counts(session, line, first=first, until=until)
     by_night = {
         _as_date(night): list(of_night) for night, of_night in itertools.groupby(rows, key=lambda row: row[0])
     }
@@ -167,7 +159,7 @@ def night_images(session: Session, line: Line, version: int, night: date) -> lis
         )
         .outerjoin(image, (image.c.line_id == SCORE.c.line_id) & (image.c.sha256 == SCORE.c.sha256))
         .where(*_of(line, version), SCORE.c.night == night)
-        .order_by(SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.sha256)
+        .order_by(SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.id)
     )
     return [
         NightImage(
@@ -223,34 +215,50 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
-@dataclass(frozen=True, slots=True)
-class _Nights:
-    first: date
-
-
 def _of(line: Line, version: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return SCORE.c.line_id == line.id, SCORE.c.version == version
 
 
-def _nights(session: Session, line: Line, version: int, *, until: date, n_nights: int | None) -> _Nights:
-    """The first of the nights asked for; ``until`` itself when the version has scored nothing yet.
+def _last_nights() -> Select[Any]:
+    """The first of the last nights with scores, found by hopping along the index, one seek a night."""
+    mine = (SCORE.c.line_id == bindparam("line_id")) & (SCORE.c.version == bindparam("version"))
+    latest = select(func.max(SCORE.c.night).label("night"), literal(1).label("k"))
+    hop = latest.where(mine, SCORE.c.night <= bindparam("until")).cte("hop", recursive=True)
+    earlier = select(func.max(SCORE.c.night)).where(mine, SCORE.c.night < hop.c.night).correlate(hop)
+    goes_on = hop.c.night.is_not(None) & (hop.c.k < bindparam("n_nights"))
+    hop = hop.union_all(select(earlier.scalar_subquery(), hop.c.k + 1).where(goes_on))
+    return select(func.min(hop.c.night))
 
-    The last nights are found by hopping along the index, one seek a night.
+
+def _scores_between() -> Select[Any]:
+    """Night, hash, score and covariates in capture order; the night as the driver gives it.
+
+    Parsing the night of every row would double the time.
     """
+    return (
+        select(
+            type_coerce(SCORE.c.night, String),
+            SCORE.c.sha256,
+            SCORE.c.score,
+            *(SCORE.c[name] for name in COVARIATES),
+        )
+        .where(SCORE.c.line_id == bindparam("line_id"), SCORE.c.version == bindparam("version"))
+        .where(SCORE.c.night.between(bindparam("first"), bindparam("until")))
+        .order_by(SCORE.c.night, SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.id)
+    )
+
+
+LAST_NIGHTS = _last_nights()  # made once: a wide night asks them of a thousand lines
+SCORES_BETWEEN = _scores_between()
+
+
+def _first_night(session: Session, line: Line, version: int, *, until: date, n_nights: int | None) -> date:
+    """The first of the nights asked for; ``until`` itself when the version has scored nothing yet."""
     if n_nights is None:
         first = session.scalar(select(func.min(SCORE.c.night)).where(*_of(line, version)))
-        return _Nights(min(first, until) if first is not None else until)
-    latest = select(func.max(SCORE.c.night).label("night"), literal(1).label("k"))
-    hop = latest.where(*_of(line, version), SCORE.c.night <= until).cte("hop", recursive=True)
-    earlier = (
-        select(func.max(SCORE.c.night))
-        .where(*_of(line, version), SCORE.c.night < hop.c.night)
-        .correlate(hop)
-        .scalar_subquery()
-    )
-    hop = hop.union_all(select(earlier, hop.c.k + 1).where(hop.c.night.is_not(None), hop.c.k < n_nights))
-    first = session.scalar(select(func.min(hop.c.night)))
-    return _Nights(first if first is not None else until)
+        return min(first, until) if first is not None else until
+    given = {"line_id": line.id, "version": version, "until": until, "n_nights": n_nights}
+    return session.scalar(LAST_NIGHTS, given) or until
 
 
 def _parameters(line_id: int, version: int, row: ScoreRow) -> dict[str, Any]:
