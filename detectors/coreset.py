@@ -1,20 +1,24 @@
-"""Exact greedy k-center selection (farthest-point sampling), in about a hundredth of the time of the plain loop.
+"""Exact greedy k-center selection (farthest-point sampling), tens of times faster than the plain loop.
 
-The plain greedy algorithm picks, again and again, the point that is farthest from all points picked so far. This
-module returns *the same indices in the same order*, and "the same" is defined to the last bit:
+The plain greedy algorithm picks, again and again, the point that is farthest from all points picked so far.
+This module returns *the same indices in the same order*, and "the same" is defined to the last bit:
 
-- the distance between two points is ``((a.astype(float64) - b.astype(float64)) ** 2).sum()`` of their float32 values;
-- the next pick is the unpicked point whose smallest distance to a pick is largest; among equals, the lowest index.
+- the distance between two points is ``((a.astype(float64) - b.astype(float64)) ** 2).sum()`` of their float32
+  values;
+- the next pick is the unpicked point whose smallest distance to a pick is largest; among equals, the lowest
+  index.
 
-It is fast because almost all of those distances are never needed. Every point carries an upper bound of its distance
-to the picks. Bounds only fall, so a bound made many picks ago still holds: a point whose old bound lies below what is
-being picked now is left alone (lazy greedy). The others are brought up to date by one float32 matrix product against
-all the picks they missed (batched). The product is only trusted as far as its rounding error is certified (see
-`_error_share`); what it leaves undecided, a few pairs per pick, is computed by the definition above.
+It is fast because almost all of those distances are never needed. Every point carries an upper bound of its
+distance to the picks. Bounds only fall, so a bound made many picks ago still holds: a point whose old bound
+lies below what is being picked now is left alone (lazy greedy). The others are brought up to date by one
+float32 matrix product against all the picks they missed (batched). The product is only trusted as far as its
+rounding error is certified (see `_error_share`); what it leaves undecided, a few pairs per pick, is computed
+by the definition above.
 
-Source: Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985 (the greedy); Minoux, "Accelerated
-greedy algorithms", 1978 (lazy evaluation); Higham, "Accuracy and stability of numerical algorithms", section 3.1 (the
-error of an inner product in any order of summation); Roth et al., PatchCore, CVPR 2022 (its use for memory banks).
+Source: Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985 (the greedy); Minoux,
+"Accelerated greedy algorithms", 1978 (lazy evaluation); Higham, "Accuracy and stability of numerical
+algorithms", section 3.1 (the error of an inner product in any order of summation); Roth et al., PatchCore,
+CVPR 2022 (its use for memory banks).
 """
 
 from __future__ import annotations
@@ -48,17 +52,18 @@ def greedy_coreset(
     start: ArrayLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int64]:
-    """Select `n_select` rows exactly as plain greedy k-center would, and return their indices in the order of selection.
+    """Select `n_select` rows exactly as plain greedy k-center would; return their indices in that order.
 
-    features: (n, d), finite; computed with as float32. `n_select`: 1 to n. The first pick is `first`, or is drawn
-    by `numpy.random.default_rng(seed)`; with `start`, an (m, d) array of points that count as picked already (an old
-    bank that is to grow), every pick follows from the data and `first` and `seed` are not used. When only copies
-    of picked points are left, they follow by ascending index, so the result never holds an index twice.
-    `progress(done, n_select)` is called after every round.
+    features: (n, d), finite; computed with as float32. `n_select`: 1 to n. The first pick is `first`, or is
+    drawn by `numpy.random.default_rng(seed)`; with `start`, an (m, d) array of points that count as picked
+    already (an old bank that is to grow), every pick follows from the data and `first` and `seed` are not
+    used. When only copies of picked points are left, they follow by ascending index, so the result never
+    holds an index twice. `progress(done, n_select)` is called after every round.
 
-    Memory: one more copy of the features, two of the picks, some 40 bytes per row, and blocks of a few MB. Threads are
-    those of numpy's BLAS (`OMP_NUM_THREADS`, `threadpoolctl`); the result does not depend on their number.
-    Raises DetectorError for an empty or non-finite array, a wrong shape, or an impossible `n_select` or `first`.
+    Memory: one more copy of the features, two of the picks, some 40 bytes per row, and blocks of a few MB.
+    Threads are those of numpy's BLAS (`OMP_NUM_THREADS`, `threadpoolctl`); the result does not depend on
+    their number. Raises DetectorError for an empty or non-finite array, a wrong shape, or an impossible
+    `n_select` or `first`.
 
     >>> greedy_coreset([[0.0], [1.0], [5.0], [9.0]], 3, first=0)
     array([0, 3, 2])
@@ -74,7 +79,7 @@ def greedy_coreset(
         old = _as_points(start, "start")
         if old.shape[1] != points.shape[1]:
             raise DetectorError(
-                f"start has {old.shape[1]} features a row, and the patches have {points.shape[1]}; expected the same",
+                f"start has {old.shape[1]} features, the patches have {points.shape[1]}; expected as many",
                 hint="an old bank can only grow on the backbone, the layers and the projection that made it",
             )
         search = _Search(points, old, n_select)
@@ -93,7 +98,7 @@ def greedy_coreset(
 
 
 def squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the distances that define the selection: float64, by direct differences, summed by numpy's reduction.
+    """Return the distances that define the selection: float64, direct differences, numpy's own sum.
 
     a: (k, d), b: (k, d) or (d,), float32. Returns (k,).
     """
@@ -116,8 +121,8 @@ def _as_points(values: ArrayLike, name: str) -> NDArray[np.float32]:
     bad = ~np.isfinite(points).all(axis=1)
     if bad.any():
         raise DetectorError(
-            f"{name} has {int(bad.sum())} of {len(points)} rows with NaN or infinity in float32 (the first is row "
-            f"{int(bad.argmax())}); expected finite numbers",
+            f"{name} has {int(bad.sum())} of {len(points)} rows with NaN or infinity in float32 (the first "
+            f"is row {int(bad.argmax())}); expected finite numbers",
             hint="look at the images these rows come from, and at the backbone's precision",
         )
     return points
@@ -126,9 +131,9 @@ def _as_points(values: ArrayLike, name: str) -> NDArray[np.float32]:
 def _error_share(n_features: int) -> float:
     """Return κ such that the product's distance is off by at most κ·(|a|² + |b|²), and `_underflow`.
 
-    With u the roundoff: centring and rounding each point to float32 costs 4u, rounding a squared norm u, the inner
-    product over d + 1 terms, in any order, with or without fused operations, 2(d + 1)u / (1 - (d + 1)u), and moving
-    from upper to lower bounds 4u. The rest of the 34u covers terms of second order.
+    With u the roundoff: centring and rounding each point to float32 costs 4u, rounding a squared norm u, the
+    inner product over d + 1 terms, in any order, with or without fused operations, 2(d + 1)u / (1 - (d +
+    1)u), and moving from upper to lower bounds 4u. The rest of the 34u covers terms of second order.
     """
     return (2.0 * n_features + 34.0) * _ROUNDOFF / (1.0 - (n_features + 1.0) * _ROUNDOFF)
 
@@ -141,11 +146,12 @@ def _underflow(n_features: int) -> float:
 class _Search:
     """The state of one selection: what is picked, and what is known of every point's distance to the picks.
 
-    "Anchors" are the old bank's rows followed by the picks. For point i, `bound[i]` is at least its distance to the
-    first `seen[i]` anchors, and so to all of them; `exact[i]` is by definition its distance to the first
-    `settled[i]` anchors. Picked points have the bound -1. Points are held centred and scaled to at most 1, in
-    `scaled`, with a 1 behind, and anchors as -2 times that, with their inflated squared norm behind: one product of the
-    two yields everything of a distance's bound but the point's own norm. `unit` converts back to squared distances.
+    "Anchors" are the old bank's rows followed by the picks. For point i, `bound[i]` is at least its distance
+    to the first `seen[i]` anchors, and so to all of them; `exact[i]` is by definition its distance to the
+    first `settled[i]` anchors. Picked points have the bound -1. Points are held centred and scaled to at most
+    1, in `scaled`, with a 1 behind, and anchors as -2 times that, with their inflated squared norm behind:
+    one product of the two yields everything of a distance's bound but the point's own norm. `unit` converts
+    back to squared distances.
     """
 
     def __init__(self, points: NDArray[np.float32], old: NDArray[np.float32], n_select: int) -> None:
@@ -284,7 +290,7 @@ def _parts(*arrays: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 def _augment(
     points: NDArray[np.float32], center: NDArray[np.float64], scale: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the points centred and scaled, with a 1 behind, (n, d + 1) float32, and their squared norms, (n,)."""
+    """Return the points centred and scaled, with a 1 behind, (n, d + 1), and their squared norms, (n,)."""
     scaled = np.ones((len(points), points.shape[1] + 1), dtype=np.float32)
     norm = np.empty(len(points))
     for k in range(0, len(points), _ROWS):

@@ -49,7 +49,7 @@ def small_steps(patch: pytest.MonkeyPatch) -> None:
 
 
 def photo_patches(*, size: int = 64, step: int = 1) -> NDArray[np.float32]:
-    """7 × 7 gray patches of a real photograph: smooth, redundant, with exact copies, as the features of goods are."""
+    """7 × 7 gray patches of a real photograph: smooth and redundant, with exact copies, like goods."""
     from skimage.data import camera
 
     windows = np.lib.stride_tricks.sliding_window_view(camera()[: size * step, : size * step], (7, 7))
@@ -156,7 +156,7 @@ def test_growing_from_the_first_half_of_a_selection_gives_its_second_half() -> N
 
 
 def test_the_worst_gap_is_at_most_twice_the_best_possible_one() -> None:
-    """Gonzalez' guarantee, seen from outside: no pick lies nearer to an earlier one than what is left uncovered."""
+    """Gonzalez' guarantee, seen from outside: picks lie as far apart as the worst point is from them."""
     features = np.random.default_rng(3).normal(size=(500, 4)).astype(np.float32)
     picked = features[greedy_coreset(features, 20, first=0)].astype(np.float64)
     to_picks = np.linalg.norm(features[:, None].astype(np.float64) - picked, axis=2).min(axis=1).max()
@@ -234,7 +234,7 @@ NOT_A_NUMBER = np.where(np.arange(12).reshape(6, 2) == 5, np.nan, GOOD)
         (GOOD, 7, {}, "a coreset of 7 was asked of 6 patches; expected 1 to 6"),
         (GOOD, 2, {"first": 6}, "first is 6; expected 0 to 5"),
         (GOOD, 2, {"first": -1}, "first is -1; expected 0 to 5"),
-        (GOOD, 2, {"start": np.zeros((1, 3))}, "start has 3 features a row, and the patches have 2"),
+        (GOOD, 2, {"start": np.zeros((1, 3))}, "start has 3 features, the patches have 2"),
         (GOOD, 2, {"start": np.zeros((0, 2))}, r"start has the shape \(0, 2\)"),
         (GOOD, 2, {"start": NOT_A_NUMBER}, "start has 1 of 6 rows with NaN"),
     ],
