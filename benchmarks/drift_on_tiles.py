@@ -109,8 +109,8 @@ class TileLine:
         if n_defects:
             struck = self.rng.choice(n, n_defects, replace=False)
             drawn = self.rng.choice(len(self.tables["defect"]["score"]), n_defects, replace=False)
-            for name in rows:
-                rows[name][struck] = self.tables["defect"][name][drawn]
+            for name, values in rows.items():
+                values[struck] = self.tables["defect"][name][drawn]
         scores = rows.pop("score")
         return Window(night=FIRST + timedelta(night), scores=scores, covariates=rows)
 

@@ -15,7 +15,7 @@ from drift.ks import ks_p, ks_statistic
 from drift.nights import FEW_IMAGES, Baseline, Night, baseline, restlessness, sound_images, summarise
 from drift.power import drift_power, images_needed
 from drift.reference import Reference
-from drift.sensor import SensorFault, faulty_images, sensor_fault
+from drift.sensor import SensorFault, another_part, faulty_images, sensor_fault
 from drift.settings import DriftSettings
 from drift.shift import BulkShift, MeanShift, ReferenceError, mean_shift, t_quantile
 from drift.tail import Tail, heavy_tail
@@ -124,9 +124,11 @@ def measure_tonight(
         half = z * math.sqrt(own_variance + error.variance(estimate))
         return BulkShift(estimate=estimate, low=estimate - half, high=estimate + half)
 
+    covariates = {name: values[sound] for name, values in window.covariates.items()}
     statistic = ks_statistic(scores, base.sample.ordered)
     return replace(
         measured,
+        fault=measured.fault or another_part(reference, covariates, bulk_shift_sd=tonight.estimate),
         tonight=interval(tonight.estimate, tonight.variance),
         since=interval(change.estimate, change.own_variance),
         drift_error=math.sqrt(change.own_variance + error.level) * t_quantile(settings.drift_confidence, df) / drift_z,
@@ -140,7 +142,7 @@ def measure_tonight(
         ),
         causes=find_causes(
             reference,
-            {name: values[sound] for name, values in window.covariates.items()},
+            covariates,
             n_effective=n_effective,
             bulk_shift_sd=tonight.estimate,
         ),

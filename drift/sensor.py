@@ -84,3 +84,44 @@ def _frozen(hashes: tuple[str, ...]) -> NDArray[np.bool_]:
     """Images whose bytes came at least FROZEN_REPEATS times that night."""
     _, inverse, counts = np.unique(np.array(hashes), return_inverse=True, return_counts=True)
     return np.asarray(counts[inverse] >= FROZEN_REPEATS)
+
+
+FAR_SHIFT_SD = 6.0
+"""No lamp or lens of a working station moves the scores so far with every feature of the picture out of range too."""
+
+
+def another_part(
+    reference: Reference, covariates: Mapping[str, NDArray[np.float64]], *, bulk_shift_sd: float
+) -> SensorFault | None:
+    """Pictures that show something else: far scores, and light, contrast, detail and grain *all* beyond the reference.
+
+    Contrast is taken over brightness and noise over contrast, so that one lamp counts once; a lamp and a lens that age
+    together still leave one of the four where it was.
+    """
+    usual, tonight = _features(reference.covariates), _features(covariates)
+    if usual is None or tonight is None or bulk_shift_sd < FAR_SHIFT_SD:
+        return None
+    for known, seen in zip(usual, tonight, strict=True):
+        middle, slack = float(np.median(seen)), 0.5 * float(known.std())
+        if float(known.min()) - slack <= middle <= float(known.max()) + slack:
+            return None
+    return SensorFault(
+        kind="another_part",
+        share=1.0,
+        phrase=(
+            f"light, contrast, detail and grain of the pictures are all outside the reference's, and they score "
+            f"{bulk_shift_sd:.0f} standard deviations higher: this looks like another part"
+        ),
+    )
+
+
+def _features(covariates: Mapping[str, NDArray[np.float64]]) -> list[NDArray[np.float64]] | None:
+    if not {"brightness", "contrast", "sharpness", "noise"} <= set(covariates) or not len(covariates["brightness"]):
+        return None
+    brightness, contrast = covariates["brightness"], np.maximum(covariates["contrast"], 1e-6)
+    return [
+        brightness,
+        contrast / np.maximum(brightness, 1e-6),
+        covariates["sharpness"],
+        covariates["noise"] / contrast,
+    ]

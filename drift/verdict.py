@@ -141,14 +141,13 @@ def _kind(m: Measurement, *, q: float, burst: bool) -> Kind:
 
 
 def _is_drift(m: Measurement, *, q: float) -> bool:
-    if m.since is None or m.change is None:
+    if m.since is None or m.change is None or m.since.low <= 0.0 <= m.since.high or q > m.settings.alpha:
         return False
+    size, error = abs(m.since.estimate), t_quantile(m.settings.drift_confidence, math.inf) * m.drift_error
     if m.n_missing != 0 and m.change.first == len(m.nights) - 1:
-        return False  # too few images tonight, and no other night bears them out
-    shift = m.since.estimate
-    drift_z = t_quantile(m.settings.drift_confidence, math.inf)
-    proved = abs(shift) > drift_z * m.drift_error and (m.since.low > 0.0 or m.since.high < 0.0)
-    return abs(shift) >= m.settings.half_sigma and proved and q <= m.settings.alpha
+        # Too few images for the usual power, and no other night bears them out: only what is beyond doubt counts.
+        return m.n_effective >= m.settings.least_effective and size - error >= m.settings.half_sigma
+    return size >= m.settings.half_sigma and size > error
 
 
 def _is_burst(m: Measurement) -> bool:

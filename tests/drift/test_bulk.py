@@ -24,14 +24,16 @@ def goods(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def bulk_shift(reference: np.ndarray, night: np.ndarray) -> float:
-    return judge_lines([(Reference(scores=reference), [Window(night=NIGHT, scores=night)])])[0].tonight.estimate
+    summary = summarise(baseline(Reference(scores=reference)), Window(night=NIGHT, scores=night))
+    assert summary is not None
+    return summary.estimate
 
 
 @given(shift=st.floats(-20.0, 20.0), seed=st.integers(0, 50))
 def test_a_copy_of_the_reference_moved_by_any_shift_gives_that_shift(shift: float, seed: int) -> None:
     reference = Reference(scores=goods(np.random.default_rng(seed), 80))
-    night = Window(night=NIGHT, scores=reference.scores + shift * reference.sd)
-    assert judge_lines([(reference, [night])])[0].tonight.estimate == pytest.approx(shift, abs=1e-9)
+    night = reference.scores + shift * reference.sd
+    assert bulk_shift(reference.scores, night) == pytest.approx(shift, abs=1e-9)
 
 
 @given(scale=st.floats(1e-3, 1e3), origin=st.floats(-1e3, 1e3), seed=st.integers(0, 50))
@@ -91,8 +93,8 @@ def test_the_intervals_cover_the_true_shift_as_often_as_they_say(rng: np.random.
         measured = measure(reference, [Window(night=NIGHT, scores=goods(rng, 300) + shift)])
         bulk += measured.tonight.low <= shift <= measured.tonight.high
         mean += measured.mean.low <= shift <= measured.mean.high
-    assert bulk / repeats == pytest.approx(0.95, abs=0.03)
-    assert mean / repeats == pytest.approx(0.95, abs=0.03)
+    assert bulk / repeats == pytest.approx(0.95, abs=0.04)
+    assert mean / repeats == pytest.approx(0.95, abs=0.04)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.8])

@@ -76,3 +76,29 @@ def test_a_darker_lamp_is_named_as_the_cause(rng) -> None:
     assert [cause.name for cause in verdict.causes] == ["brightness"]
     assert verdict.causes[0].share == pytest.approx(1.0, abs=0.3)
     assert "10 % darker" in verdict.explanation
+
+
+def part(rng: np.random.Generator, n: int, *, light: float, contrast: float, detail: float, grain: float) -> dict:
+    brightness = rng.normal(light, 0.02, n)
+    spread = rng.normal(contrast, 0.01, n)
+    return {
+        "brightness": brightness,
+        "contrast": spread,
+        "sharpness": rng.normal(detail, 0.1, n),
+        "noise": rng.normal(grain, 0.001, n),
+    }
+
+
+def test_another_part_on_the_belt_is_named_and_a_darker_softer_picture_of_the_same_part_is_not(rng) -> None:
+    usual = part(rng, 200, light=0.5, contrast=0.2, detail=-1.0, grain=0.02)
+    reference = Reference(scores=rng.normal(5.0, 1.0, 200), covariates=usual)
+
+    def kind(covariates: dict) -> tuple[str, str | None]:
+        night = Window(night=date(2026, 1, 1), scores=rng.normal(20.0, 2.0, N), covariates=covariates)
+        verdict = judge_lines([(reference, [night])])[0]
+        return verdict.kind, verdict.fault
+
+    other = part(rng, N, light=0.8, contrast=0.05, detail=-4.0, grain=0.02)
+    assert kind(other) == ("sensor_fault", "another_part")
+    aged = {name: values.copy() for name, values in part(rng, N, light=0.3, contrast=0.12, detail=-4.0, grain=0.006).items()}
+    assert kind(aged) == ("drift", None)
