@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -33,7 +34,9 @@ AT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 
 def _run_as_other(command: list[str], folder: Path) -> None:
     """PostgreSQL refuses to run as root: as root, run it as the user that its package made."""
-    other = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    other: dict[str, Any] = (
+        {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    )
     done = subprocess.run(
         command,
         cwd=folder,

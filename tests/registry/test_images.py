@@ -36,7 +36,7 @@ def test_images_are_labelled_by_path_by_hash_or_by_a_copy_elsewhere(
 ) -> None:
     copy = tmp_path / "copied-elsewhere.png"
     copy.write_bytes(files[2].read_bytes())
-    targets = [files[0], images.file_sha256(files[1]).upper(), copy]
+    targets: list[str | Path] = [files[0], images.file_sha256(files[1]).upper(), copy]
     assert images.label(session, line, targets, "defect", at=AT) == 3
     found = images.labelled(session, line, "defect")
     assert {image.path for image in found} == {str(path) for path in files}

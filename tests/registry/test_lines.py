@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy.orm import Session
 
@@ -17,7 +18,7 @@ from registry.lines import create_line, get_line, get_version, record_version, s
 from registry.tables import Line, Version
 
 AT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
-REFERENCE = Reference(scores=[1.0, 2.0, 4.0], covariates={"noise": [0.1, 0.2, 0.3]})
+REFERENCE = Reference(scores=np.array([1.0, 2.0, 4.0]), covariates={"noise": np.array([0.1, 0.2, 0.3])})
 
 
 def version(session: Session, line: Line, number: int, **given: Any) -> Version:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,8 @@ def sha(number: int) -> str:
     return f"{number:064x}"
 
 
-def row(number: int, *, night: date = NIGHT, score: float | None = None, **given: object) -> ScoreRow:
-    values: dict[str, object] = {
+def row(number: int, *, night: date = NIGHT, score: float | None = None, **given: Any) -> ScoreRow:
+    values: dict[str, Any] = {
         "sha256": sha(number),
         "name": f"img{number}.png",
         "captured_at": night_start(night, "UTC"),
@@ -44,7 +45,7 @@ def row(number: int, *, night: date = NIGHT, score: float | None = None, **given
         "score": float(number) if score is None else score,
         "covariates": {name: number + 0.5 for name in COVARIATES},
     }
-    return ScoreRow(**{**values, **given})  # type: ignore[arg-type]
+    return ScoreRow(**{**values, **given})
 
 
 def rows(count: int, *, night: date = NIGHT) -> list[ScoreRow]:
@@ -83,7 +84,7 @@ def test_no_rows_are_no_new_scores(session: Session, line: Line) -> None:
     ids=["other bytes", "another instant", "another name"],
 )
 def test_what_differs_in_its_identity_is_another_score(
-    session: Session, line: Line, change: dict[str, object]
+    session: Session, line: Line, change: dict[str, Any]
 ) -> None:
     assert log_scores(session, line, 1, [row(1), row(1, **change)]) == 2
 

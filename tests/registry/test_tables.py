@@ -45,7 +45,7 @@ def test_an_instant_without_a_zone_is_refused(session: Session) -> None:
 @pytest.mark.parametrize(
     ("table", "column"),
     [
-        (table.name, check.name.split("_")[-1])
+        (table.name, str(check.name).split("_")[-1])
         for table in Base.metadata.sorted_tables
         for check in table.constraints
         if str(check.name).startswith("ck_")
