@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
@@ -81,11 +81,15 @@ class Line:
         self.base: Baseline = baseline(Reference(scores=self.scores(self.n_reference, 0.0)))
         self.past: list[Night | None] = []
 
-    def night(self, shift: float, defects: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None) -> Verdict:
-        scores = self.scores(self.n, self.rho) + shift
-        window = Window(night=self.today, scores=defects(scores) if defects else scores)
+    def draw(self, shift: float) -> Window:
+        """The next night, remembered but not judged."""
+        window = Window(night=self.today, scores=self.scores(self.n, self.rho) + shift)
         self.past = [*self.past, summarise(self.base, window)][-self.settings.history_nights :]
         self.today += timedelta(1)
+        return window
+
+    def night(self, shift: float) -> Verdict:
+        window = self.draw(shift)
         measured = measure_tonight(self.base, self.past, window, settings=self.settings)
         return judge(measured, q=measured.ks_p)
 
@@ -151,7 +155,7 @@ def power(task: tuple[str, float, int, int, int]) -> list[Power]:
     def ready() -> Line:
         line = Line(rng, family=family, rho=rho, n=n, n_reference=300, settings=DriftSettings())
         for _ in range(quiet):
-            line.night(0.0)
+            line.draw(0.0)
         return line
 
     def note(claim: str, hit: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,51 +84,34 @@ def trend(nights: Sequence[NightShift], *, v_ref: float, target: float, confiden
     `b ~ N(0, v_ref)` as above, so nights before the start teach it. None with fewer than four nights. The interval of
     the crossing night is the delta method's.
     """
-    best: Trend | None = None
     shift, weight = _arrays(nights)
-    for length in TREND_LENGTHS:
-        if length > len(nights):
-            break
-        line = _broken_line(shift, weight, length, v_ref=v_ref, target=target, confidence_z=confidence_z)
-        if best is None or abs(line.z) > abs(best.z):
-            best = line
-    return best
+    lengths = np.array([length for length in TREND_LENGTHS if length <= len(nights)], dtype=np.float64)
+    if not lengths.size:
+        return None
+    # Weighted least squares for (b, slope), one row a length; the prior on b is one more observation of 0.
+    t = np.arange(1 - len(shift), 1, dtype=np.float64)
+    ramp = np.clip(t[None, :] + lengths[:, None], 0.0, None)
+    a, y0 = float(weight.sum()) + 1.0 / v_ref, float(weight @ shift)
+    c, d, y1 = ramp @ weight, ramp**2 @ weight, ramp @ (weight * shift)
+    determinant = a * d - c * c
+    slopes = (a * y1 - c * y0) / determinant
+    z = slopes * np.sqrt(determinant / a)
+    best = int(np.argmax(np.abs(z)))
+    length, slope = float(lengths[best]), float(slopes[best])
+    tonight = (y0 - slope * float(c[best])) / a + slope * length
+    found = Trend(
+        slope_per_night=slope, z=float(z[best]), n_nights=int(length), nights_to_half_sigma=None, low=None, high=None
+    )
+    if slope * tonight <= 0.0 or abs(tonight) >= target:
+        return found  # on its way back to the reference, or there already
+    ahead = (target - abs(tonight)) / abs(slope)
+    x = length + ahead  # where base + slope x = target; its error is that of the line there, over the slope
+    variance = (float(d[best]) - 2.0 * x * float(c[best]) + x * x * a) / float(determinant[best])
+    error = confidence_z * math.sqrt(variance) / abs(slope)
+    return replace(found, nights_to_half_sigma=ahead, low=max(ahead - error, 0.0), high=ahead + error)
 
 
 def _arrays(nights: Sequence[NightShift]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     shift = np.array([night.estimate for night in nights], dtype=np.float64)
     weight = 1.0 / np.array([night.variance for night in nights], dtype=np.float64)
     return shift, weight
-
-
-def _broken_line(
-    shift: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    length: int,
-    *,
-    v_ref: float,
-    target: float,
-    confidence_z: float,
-) -> Trend:
-    """Weighted least squares for (b, slope) with the prior on b; the slope acts on the last `length` nights."""
-    ramp = np.clip(np.arange(length + 1 - len(shift), length + 1, dtype=np.float64), 0.0, None)
-    a, c, d = float(weight.sum()) + 1.0 / v_ref, float(weight @ ramp), float(weight @ ramp**2)
-    y0, y1 = float(weight @ shift), float(weight @ (ramp * shift))
-    determinant = a * d - c * c
-    base, slope = (d * y0 - c * y1) / determinant, (a * y1 - c * y0) / determinant
-    z = slope / math.sqrt(a / determinant)
-    tonight = base + slope * length
-    rising = slope * tonight > 0.0 and abs(tonight) < target  # away from the reference, not there yet
-    if not rising:
-        return Trend(slope_per_night=slope, z=z, n_nights=length, nights_to_half_sigma=None, low=None, high=None)
-    ahead = (target - abs(tonight)) / abs(slope)
-    x = length + ahead  # where base + slope x = target; its error is that of the line there, over the slope
-    error = math.sqrt((d - 2.0 * x * c + x * x * a) / determinant) / abs(slope)
-    return Trend(
-        slope_per_night=slope,
-        z=z,
-        n_nights=length,
-        nights_to_half_sigma=ahead,
-        low=max(ahead - confidence_z * error, 0.0),
-        high=ahead + confidence_z * error,
-    )

@@ -18,7 +18,8 @@ SHOWN_LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """`share` estimates the share of images beyond what goods explain; `p` that so many would occur without any."""
+    """`share` estimates the share of images beyond what goods explain; `p` that so many would occur without any (1 where
+    they are about as many as usual)."""
 
     share: float
     n_beyond: int
@@ -46,7 +47,8 @@ def heavy_tail(
         k = max(round(level * m), 1)
         beyond = int(np.count_nonzero(scores > reference_sorted[m - k] + bulk_shift))
         count = math.floor(beyond * size / n)
-        if count:
+        usual = size * k / (m + 1)
+        if count > usual + math.sqrt(usual):  # fewer are no burst, and the exact p would cost most of the check's time
             p = min(p, len(LEVELS) * float(betabinom.sf(count - 1, size, k, m - k + 1)))
         if level == SHOWN_LEVEL:
             shown = (beyond, k / (m + 1))
