@@ -163,9 +163,9 @@ def _checks(
         f"anomalib's scores in OpenVINO differ from those in torch by at most {drift[0]:.3f} as shipped and "
         f"{drift[1]:.4f} in float32 (all scores span {spread:.2f}). Scores of the two products correlate at "
         f"{rank:.2f} over these good images; they are not equal by design: anomalib weighs the worst patch "
-        f"(9 neighbours), halfsigma averages the worst {PatchCoreSettings().top_share:.0%}. anomalib upsamples "
-        "and blurs its map to full size inside the model; halfsigma keeps it by patch and draws it when it is "
-        "looked at: the row without map shows what that is worth.",
+        f"(9 neighbours), halfsigma averages the worst {PatchCoreSettings().top_share:.0%}. anomalib "
+        "upsamples and blurs its map to full size inside the model; halfsigma keeps it by patch and draws it "
+        "when it is looked at: the row without map shows what that is worth.",
     ]
 
 

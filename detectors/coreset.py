@@ -257,6 +257,11 @@ class _Search:
                 row, anchor = np.nonzero(product <= limit[:, None])
                 self._settle_pairs(part[row], anchor + since)
             self.settled[group] = self.n_anchors
+        if not np.isfinite(self.exact[rows]).all():
+            raise DetectorError(
+                "a float32 matrix product is off by more than float32 allows: a point is near no anchor",
+                hint="numpy's BLAS seems to compute at reduced precision; use another build of it",
+            )
         self.bound[rows] = self.exact[rows]
 
     def _settle_pairs(self, rows: NDArray[np.int64], anchors: NDArray[np.int64]) -> None:

@@ -137,6 +137,16 @@ def test_every_certified_bound_holds_for_the_defined_distance() -> None:
         assert (search.exact[rows] == defined).all()
 
 
+def test_a_matrix_product_below_float32_precision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        coreset, "_error_share", lambda n_features: 0.0
+    )  # as if the product erred by more than that
+    features = (1e4 + np.random.default_rng(0).normal(size=(3000, 16))).astype(np.float32)
+    features[0] = -1e6
+    with pytest.raises(DetectorError, match="off by more than float32 allows"):
+        greedy_coreset(features, 200, first=1)
+
+
 def test_the_number_of_threads_changes_nothing() -> None:
     patches = photo_patches(size=100)
     several = greedy_coreset(patches, 500, first=3)
