@@ -124,6 +124,9 @@ def measure_tonight(
         half = z * math.sqrt(own_variance + error.variance(estimate))
         return BulkShift(estimate=estimate, low=estimate - half, high=estimate + half)
 
+    # Moved back by what is beyond one standard error: a burst pulls the bulk along a little, and must not hide by that.
+    tonight_error = math.sqrt(tonight.variance + error.level)
+    aligned = math.copysign(max(abs(tonight.estimate) - tonight_error, 0.0), tonight.estimate)
     covariates = {name: values[sound] for name, values in window.covariates.items()}
     statistic = ks_statistic(scores, base.sample.ordered)
     return replace(
@@ -137,9 +140,7 @@ def measure_tonight(
         trend=trend(shifts, v_ref=error.level, target=settings.half_sigma, confidence_z=z),
         ks_statistic=statistic,
         ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / error.level),
-        tail=heavy_tail(
-            scores, base.sample.ordered, bulk_shift=tonight.estimate * sd, n_effective=n_effective
-        ),
+        tail=heavy_tail(scores, base.sample.ordered, bulk_shift=aligned * sd, n_effective=n_effective),
         causes=find_causes(
             reference,
             covariates,

@@ -27,8 +27,8 @@ class DriftSettings:
     """A lasting offset against the reference warns beyond this many standard errors: one test per reference."""
     change_z: float = 4.6
     """A change within the line's own history warns beyond this: a maximum over nights and change points."""
-    burst_p: float = 1e-4
-    """A tail as heavy as tonight's has at most this probability when there is no burst."""
+    burst_p: float = 1e-3
+    """A tail as heavy as tonight's has at most this probability when there is no burst: one in three years at worst."""
     noticed_shift: float = 1.0
     """A night is sufficient when a bulk shift of this many standard deviations would be called drift …"""
     noticed_power: float = 0.8

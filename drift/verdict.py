@@ -27,8 +27,11 @@ __all__ = ["Kind", "Verdict", "judge", "judge_lines", "measure"]
 
 Kind = Literal["insufficient", "stable", "warning", "drift", "defect_burst", "sensor_fault"]
 
-LEAST_WARNING = 0.1
+LEAST_STEP = 0.1
 """A step below a tenth of a standard deviation is not worth a person's evening, however certain it is."""
+LEAST_LEVEL = 0.15
+"""Nor is a lasting offset this small against the reference: cross-fitted references are off by about a tenth, since
+their scores come from banks a little smaller than the deployed one."""
 NO_SHIFT = BulkShift(estimate=math.nan, low=-math.inf, high=math.inf)
 
 
@@ -158,8 +161,8 @@ def _step_warns(m: Measurement) -> bool:
     change = m.change
     if change is None:
         return False
-    level = abs(change.level_z) >= m.settings.level_z and abs(change.level) >= LEAST_WARNING
-    away = change.step * change.estimate > 0.0 and min(abs(change.step), abs(change.estimate)) >= LEAST_WARNING
+    level = abs(change.level_z) >= m.settings.level_z and abs(change.level) >= LEAST_LEVEL
+    away = change.step * change.estimate > 0.0 and min(abs(change.step), abs(change.estimate)) >= LEAST_STEP
     return level or (away and abs(change.z) >= m.settings.change_z)
 
 
