@@ -276,8 +276,8 @@ def test_many_that_log_the_same_night_at_once_log_it_once(
 def test_a_process_killed_while_it_logs_leaves_whole_sessions_and_a_rerun_completes_them(
     database: Database, url: str, line: Line, session: Session
 ) -> None:
-    """A child logs 400 nights, a session each, and is killed somewhere in the middle of them."""
-    n_nights, n_images = 400, 50
+    """A child logs 150 nights, a session each, and is killed somewhere in the middle of them."""
+    n_nights, n_images = 150, 50
     script = f"""
         from datetime import timedelta
         from registry.database import open_database
