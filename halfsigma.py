@@ -26,11 +26,12 @@ import sys
 
 __version__ = "0.1.0"
 
-_TELEMETRY_OFF = {
+_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",  # Evidently, and others by convention
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # halfsigma shows its own
 }
 
 
@@ -40,7 +41,7 @@ def _silence_telemetry() -> None:
     OpenVINO has no environment variable for it; it falls back to its own stub when its telemetry package is absent,
     and ``None`` in ``sys.modules`` is how Python says absent.
     """
-    for name, value in _TELEMETRY_OFF.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

@@ -23,10 +23,13 @@ CVPR 2022 (its use for memory banks).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import ThreadpoolController
 
 from halfsigma import DetectorError
 
@@ -37,8 +40,8 @@ _TINY = 2.0**-126
 _MAX_CANDIDATES = 1024
 # A round looks at points whose bound is at least this share of the largest one (of squared distances).
 _ROUND_SHARE = 0.9
-# Entries of one float32 product: 4 MB, so that it is still in cache when its minimum is taken.
-_BLOCK = 1 << 20
+# Entries of one float32 product: 2 MB, so that it is still in cache when its minimum is taken.
+_BLOCK = 1 << 19
 # Rows that are held in float64 at a time.
 _ROWS = 4096
 
@@ -61,8 +64,8 @@ def greedy_coreset(
     holds an index twice. `progress(done, n_select)` is called after every round.
 
     Memory: one more copy of the features, two of the picks, some 40 bytes per row, and blocks of a few MB.
-    Threads are those of numpy's BLAS (`OMP_NUM_THREADS`, `threadpoolctl`); the result does not depend on
-    their number. Raises DetectorError for an empty or non-finite array, a wrong shape, or an impossible
+    As many threads as BLAS is set to (`OMP_NUM_THREADS`, `threadpoolctl`); BLAS itself, in the whole
+    process, has one meanwhile. The result does not depend on their number. Raises DetectorError for an empty or non-finite array, a wrong shape, or an impossible
     `n_select` or `first`.
 
     >>> greedy_coreset([[0.0], [1.0], [5.0], [9.0]], 3, first=0)
@@ -82,19 +85,33 @@ def greedy_coreset(
                 f"start has {old.shape[1]} features, the patches have {points.shape[1]}; expected as many",
                 hint="an old bank can only grow on the backbone, the layers and the projection that made it",
             )
-        search = _Search(points, old, n_select)
     else:
         if first is None:
             first = int(np.random.default_rng(seed).integers(n))
         if not 0 <= first < n:
             raise DetectorError(f"first is {first}; expected 0 to {n - 1}", hint="give the index of a row")
-        search = _Search(points, points[:0], n_select)
-        search.pick(first)
-    while search.n_picked < n_select:
-        search.play_round()
-        if progress is not None:
-            progress(search.n_picked, n_select)
+        old = points[:0]
+    with _own_threads() as workers:
+        search = _Search(points, old, n_select, workers=workers)
+        if start is None and first is not None:
+            search.pick(first)
+        while search.n_picked < n_select:
+            search.play_round()
+            if progress is not None:
+                progress(search.n_picked, n_select)
     return search.picked
+
+
+@contextmanager
+def _own_threads() -> Iterator[Executor]:
+    """Give as many workers as BLAS has threads, and BLAS one thread meanwhile.
+
+    The threads of a BLAS wait for each other by spinning: on a busy machine that takes three times as long.
+    """
+    blas = ThreadpoolController().select(user_api="blas")
+    n_threads = max((library["num_threads"] for library in blas.info()), default=1)
+    with blas.limit(limits=1), ThreadPoolExecutor(n_threads, thread_name_prefix="coreset") as workers:
+        yield workers
 
 
 def squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -154,8 +171,11 @@ class _Search:
     back to squared distances.
     """
 
-    def __init__(self, points: NDArray[np.float32], old: NDArray[np.float32], n_select: int) -> None:
+    def __init__(
+        self, points: NDArray[np.float32], old: NDArray[np.float32], n_select: int, *, workers: Executor
+    ) -> None:
         n, d = points.shape
+        self.workers = workers
         self.points = points
         center = points.mean(axis=0, dtype=np.float64)
         reach = max(float(np.abs(part - center).max()) for part in _parts(points, old))
@@ -223,46 +243,51 @@ class _Search:
 
     def _catch_up(self, rows: NDArray[np.int64]) -> None:
         """Lower the bounds of these rows by the anchors that they have not seen."""
-        seen = self.seen[rows]
-        for since in np.unique(seen):
-            if since == self.n_anchors:
-                continue
-            group = rows[seen == since]
-            anchors = self.anchors[since : self.n_anchors]
-            step = max(1, _BLOCK // len(anchors))
-            for k in range(0, len(group), step):
-                part = group[k : k + step]
-                least = np.minimum.reduce(anchors @ self.scaled[part].T, axis=0).astype(np.float64)
-                upper = least + ((1.0 + self.share) * self.norm[part] + self.underflow)
-                np.minimum(self.bound[part], upper * self.unit, out=upper)
-                self.bound[part] = upper
-            self.seen[group] = self.n_anchors
+
+        def lower(part: NDArray[np.int64], since: int) -> None:
+            product = self.anchors[since : self.n_anchors] @ self.scaled[part].T
+            least = np.minimum.reduce(product, axis=0).astype(np.float64)
+            upper = least + ((1.0 + self.share) * self.norm[part] + self.underflow)
+            self.bound[part] = np.minimum(self.bound[part], upper * self.unit)
+
+        self._for_blocks(lower, rows, self.seen)
 
     def _settle(self, rows: NDArray[np.int64]) -> None:
         """Make the bounds of these rows, all caught up, exact."""
-        settled = self.settled[rows]
-        for since in np.unique(settled):
-            if since == self.n_anchors:
-                continue
-            group = rows[settled == since]
-            anchors = self.anchors[since : self.n_anchors]
+
+        def settle(part: NDArray[np.int64], since: int) -> None:
             # The product holds upper bounds; twice the certified error below them lie the lower bounds.
-            slack = 2.0 * self.share * self.anchor_norm[since : self.n_anchors]
-            step = max(1, _BLOCK // len(anchors))
-            for k in range(0, len(group), step):
-                part = group[k : k + step]
-                product = self.scaled[part] @ anchors.T
-                product -= slack.astype(np.float32)
-                limit = self.bound[part] / self.unit - (1.0 - self.share) * self.norm[part] + self.underflow
-                row, anchor = np.nonzero(product <= limit[:, None])
-                self._settle_pairs(part[row], anchor + since)
-            self.settled[group] = self.n_anchors
+            product = self.scaled[part] @ self.anchors[since : self.n_anchors].T
+            product -= (2.0 * self.share * self.anchor_norm[since : self.n_anchors]).astype(np.float32)
+            limit = self.bound[part] / self.unit - (1.0 - self.share) * self.norm[part] + self.underflow
+            row, anchor = np.nonzero(product <= limit[:, None])
+            self._settle_pairs(part[row], anchor + since)
+
+        self._for_blocks(settle, rows, self.settled)
         if not np.isfinite(self.exact[rows]).all():
             raise DetectorError(
                 "a float32 matrix product is off by more than float32 allows: a point is near no anchor",
                 hint="numpy's BLAS seems to compute at reduced precision; use another build of it",
             )
         self.bound[rows] = self.exact[rows]
+
+    def _for_blocks(
+        self,
+        work: Callable[[NDArray[np.int64], int], None],
+        rows: NDArray[np.int64],
+        known: NDArray[np.int32],
+    ) -> None:
+        """Do the work for blocks of rows, side by side, each with the anchors after those it knows of."""
+        parts, since = [], []
+        for first in np.unique(known[rows]):
+            group = rows[known[rows] == first]
+            step = max(1, _BLOCK // max(1, self.n_anchors - int(first)))
+            blocks = [group[k : k + step] for k in range(0, len(group), step)]
+            if first < self.n_anchors:
+                parts += blocks
+                since += [int(first)] * len(blocks)
+        list(self.workers.map(work, parts, since))
+        known[rows] = self.n_anchors
 
     def _settle_pairs(self, rows: NDArray[np.int64], anchors: NDArray[np.int64]) -> None:
         for k in range(0, len(rows), _ROWS):

@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbone import BackboneSpec
 from detectors.calibration import conformal_threshold
 from detectors.covariates import COVARIATE_NAMES, PartTemplate, measure_appearance, measure_position, small_gray
 from detectors.framing import Framing
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
-from detectors.patchcore import MIN_FIT_IMAGES, PatchCore, PatchCoreSettings
-from detectors.protocol import Progress, no_progress
+from detectors.protocol import Detector, Progress, no_progress
 from detectors.runtime import FeatureRuntime
 from detectors.version import DetectorVersion
 from halfsigma import TooFewImages, __version__
+
+
+MIN_FIT_IMAGES = 20
+"""Fewer good images say nothing of how good images differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,11 @@ def prepare(
     return GoodImages(tuple(kept.values()), tuple(broken), n_repeated, framing, white_level)
 
 
-def fit_patchcore(
+def fit_version(
     goods: GoodImages,
     *,
+    family: type[Detector],
     runtime: FeatureRuntime,
-    settings: PatchCoreSettings,
     fpr_budget: float,
     seed: int,
     progress: Progress = no_progress,
@@ -89,16 +91,14 @@ def fit_patchcore(
 
     Args:
         goods: what `prepare` returned.
+        family: of detectors.
         runtime: the frozen backbone; a retrain passes its champion's.
-        settings: what was chosen for the line.
         fpr_budget: accepted share of rejected good images.
         seed: makes the fit repeatable, bit for bit on one machine.
         progress: told of each step.
     """
     images = goods.prepared
-    fitted = PatchCore.fit(
-        [image.canvas for image in images], runtime=runtime, settings=settings, seed=seed, progress=progress
-    )
+    fitted = family.fit([image.canvas for image in images], runtime=runtime, seed=seed, progress=progress)
     template = PartTemplate.of([image.small for image in images])
     measured = [images[i].appearance | measure_position(images[i].small, template) for i in fitted.reference_index]
     return DetectorVersion(

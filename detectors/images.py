@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from halfsigma import ImageError, UsageError
+from halfsigma import ImageError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 MIN_SIDE_PX = 16
@@ -63,11 +63,11 @@ def list_images(folder: Path) -> list[Path]:
     be read is found out when it is read.
 
     Raises:
-        UsageError: the folder does not exist, is no folder, or holds no image.
+        ImageError: the folder does not exist, is no folder, or holds no image.
     """
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        raise UsageError(f"{folder} {found}, expected a folder of images", hint="give the path of a folder")
+        raise ImageError(f"{folder} {found}, expected a folder of images", hint="give the path of a folder")
     found_paths = [
         path
         for path in folder.rglob("*")
@@ -77,7 +77,7 @@ def list_images(folder: Path) -> list[Path]:
     ]
     if not found_paths:
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UsageError(f"{folder} holds no image", hint=f"put files ending in {endings} there")
+        raise ImageError(f"{folder} holds no image", hint=f"put files ending in {endings} there")
     return sorted(found_paths, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
 
 

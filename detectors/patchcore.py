@@ -15,9 +15,9 @@ from detectors.coreset import greedy_coreset
 from detectors.protocol import Fitted, ImageScore, Progress, no_progress
 from detectors.runtime import FeatureRuntime
 from detectors.whitening import PatchProjection
-from halfsigma import TooFewImages
 
-MIN_FIT_IMAGES = 20
+NEIGHBOURHOOD = 3
+"""Side of the square of patches that are averaged (the paper's p)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class PatchCoreSettings:
     bank_size: int = 2048
     dimensions: int = 128
     neighbours: int = 1
-    top_share: float = 0.02
+    top_share: float = 0.05
     cross_fit_folds: int = 10
 
 
@@ -58,8 +58,8 @@ class PatchCore:
         canvases: Sequence[NDArray[np.uint8]],
         *,
         runtime: FeatureRuntime,
-        settings: PatchCoreSettings,
         seed: int,
+        settings: PatchCoreSettings | None = None,
         progress: Progress = no_progress,
     ) -> Fitted[Self]:
         """Build the bank from all canvases, and score each one by a bank that never saw it.
@@ -71,17 +71,11 @@ class PatchCore:
         Args:
             canvases: (h, w, 3) uint8 each, sides multiples of the stride.
             runtime: the frozen backbone.
-            settings: what was chosen for the line.
             seed: of the folds and of the coreset's first pick.
+            settings: by default `PatchCoreSettings`.
             progress: told of features and folds.
-
-        Raises:
-            TooFewImages: fewer than `MIN_FIT_IMAGES`.
         """
-        if len(canvases) < MIN_FIT_IMAGES:
-            raise TooFewImages(
-                f"{len(canvases)} good images, expected at least {MIN_FIT_IMAGES}", hint="collect more good images"
-            )
+        settings = settings or PatchCoreSettings()
         raw = []
         for index, canvas in enumerate(canvases):
             progress("features", index, len(canvases))

@@ -46,6 +46,13 @@ class Detector(Protocol):
 
     family: ClassVar[str]
 
+    @classmethod
+    def fit(
+        cls, canvases: Sequence[NDArray[np.uint8]], *, runtime: FeatureRuntime, seed: int, progress: Progress
+    ) -> Fitted[Self]:
+        """Learn what good canvases, each (h, w, 3) uint8, look like, and score them by a model without them."""
+        ...
+
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         """Score one (height, width, 3) uint8 canvas; the same canvas always gets the same score."""
         ...

@@ -1,0 +1,307 @@
+"""The steps from a drifted night to a promoted challenger; each can be killed and run again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from detectors.artifact import load_version, save_version
+from detectors.covariates import small_gray
+from detectors.families import family_named
+from detectors.fit import fit_version, prepare
+from detectors.images import Pixels, to_uint8_rgb
+from detectors.loading import Unreadable, read_ahead
+from detectors.protocol import Progress, no_progress
+from detectors.version import DetectorVersion
+from flows.fitting import version_metrics
+from flows.workspace import Workspace
+from halfsigma import TooFewImages
+from registry import audit, checks, deployment, images, lines, retrains, scores
+from registry.curation import Candidate, Curation, curate
+from registry.store import NewVersion
+from registry.tables import Image, Line, Retrain
+from registry.trial import Trial, run_trial
+
+SEED = 0
+PROBE_SHARE = 0.3
+"""Of the curated images are new to the twin that the gates try; the challenger itself learns from all."""
+MAX_PROBES = 150
+MAX_GOLDEN = 200
+
+_CURATED = "curated.json"
+_GATES = "gates.json"
+
+
+def request_retrain(
+    workspace: Workspace, line_name: str, *, night: date, base_version: int, reason: str
+) -> Retrain:
+    """The retrain of this line, night and version: a new one, or the one there is; a failed one starts again.
+
+    While another retrain of the same version is under way or waits for a person, that one is given: a line has one
+    challenger at a time.
+    """
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        under_way = retrains.open_retrain(session, line)
+        if under_way is not None and under_way.base_version == base_version:
+            return under_way
+        retrain = retrains.request(session, line, night=night, base_version=base_version, reason=reason)
+        if retrain.state == "failed":
+            retrain = retrains.advance(session, retrain.id, start="failed", to="requested", reason=reason)
+        return retrain
+
+
+def next_step(state: str) -> str | None:
+    """The name of the step that leads on from a state, or None when there is nothing left to do by itself.
+
+    >>> next_step("curated"), next_step("promoted")
+    ('fit', None)
+    """
+    return {"requested": "curate", "curated": "fit", "fitted": "gate", "gated": "register", "registered": "conclude"}.get(
+        state
+    )
+
+
+def run_step(workspace: Workspace, retrain_id: int, *, progress: Progress = no_progress) -> Retrain:
+    """Do the step that the retrain's state asks for and move it on; without one, leave it.
+
+    A step that is killed leaves the state where it was, and its files are made anew when it is run again. Too few good
+    images fail the retrain with that reason, so that the next night asks again.
+    """
+    steps: Mapping[str, Callable[[Workspace, Retrain, Line, Progress], Retrain]] = {
+        "curate": _curate,
+        "fit": _fit,
+        "gate": _gate,
+        "register": _register,
+        "conclude": _conclude,
+    }
+    with workspace.database.session() as session:
+        retrain = retrains.get(session, retrain_id)
+        line = next(each for each in lines.list_lines(session) if each.id == retrain.line_id)
+    name = next_step(retrain.state)
+    if name is None:
+        return retrain
+    try:
+        return steps[name](workspace, retrain, line, progress)
+    except TooFewImages as error:
+        return fail_retrain(workspace, retrain_id, reason=error.message)
+
+
+def fail_retrain(workspace: Workspace, retrain_id: int, *, reason: str) -> Retrain:
+    """Record why a retrain could not go on; it is told, and it may be asked for again."""
+    with workspace.database.session() as session:
+        retrain = retrains.get(session, retrain_id)
+        line = next(each for each in lines.list_lines(session) if each.id == retrain.line_id)
+        deployment.tell(
+            session,
+            line,
+            "retrain_failed",
+            actor=deployment.SYSTEM,
+            version=retrain.base_version,
+            document={"retrain": retrain_id, "state": retrain.state, "reason": reason},
+        )
+        return retrains.advance(session, retrain_id, start=retrain.state, to="failed", reason=reason)
+
+
+def _curate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
+    champion = workspace.load(line.name, retrain.base_version)
+    with workspace.database.session() as session:
+        candidates = _candidates(session, line, retrain)
+        check = checks.get_check(session, line, retrain.base_version, retrain.night)
+    small = _small_images(candidates, champion, progress)
+    curation = curate(
+        candidates,
+        reference_scores=champion.reference_scores,
+        threshold=champion.threshold.value,
+        defect_share=float(check.document.get("defect_share") or 0.0) if check else 0.0,
+        fpr_budget=line.fpr_budget,
+        small_images=small,
+        seed=SEED,
+    )
+    folder = _folder(workspace, retrain)
+    _write_json(folder / _CURATED, _curation_document(curation))
+    summary = {"n_candidates": len(candidates), "n_chosen": len(curation.chosen), "left_out": _reasons(curation)}
+    return _advance(workspace, retrain, "curated", {"curation": summary})
+
+
+def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
+    champion = workspace.load(line.name, retrain.base_version)
+    folder = _folder(workspace, retrain)
+    paths = [Path(path) for path in json.loads((folder / _CURATED).read_text())["chosen"].values()]
+    family = family_named(line.detector)
+    probes = _probes(paths)
+    fitted = {"challenger": paths, "twin": [path for path in paths if path not in probes]}
+    n_fresh = 0
+    for name, learned in fitted.items():
+        goods = prepare(learned, framing=champion.framing, white_level=champion.white_level, progress=progress)
+        n_fresh = max(n_fresh, len(goods.prepared))
+        version = fit_version(
+            goods,
+            family=family,
+            runtime=champion.runtime,
+            fpr_budget=line.fpr_budget,
+            seed=SEED,
+            progress=progress,
+        )
+        shutil.rmtree(folder / name, ignore_errors=True)
+        save_version(version, folder / name)
+    return _advance(workspace, retrain, "fitted", {"n_fit": n_fresh, "n_probes": len(probes)})
+
+
+def _gate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
+    folder = _folder(workspace, retrain)
+    paths = [Path(path) for path in json.loads((folder / _CURATED).read_text())["chosen"].values()]
+    with workspace.database.session() as session:
+        golden = images.labelled(session, line, "defect")[-MAX_GOLDEN:]
+    trial = Trial(
+        champion=workspace.load(line.name, retrain.base_version),
+        challenger=load_version(folder / "challenger"),
+        reloaded=load_version(folder / "challenger"),
+        twin=load_version(folder / "twin"),
+        probes=_pixels(sorted(_probes(paths))),
+        golden=_pixels([_where(image) for image in golden]),
+    )
+    found = run_trial(
+        trial,
+        night=retrain.night,
+        fpr_budget=line.fpr_budget,
+        latency_budget_ms=line.latency_budget_ms,
+        seed=SEED,
+        progress=progress,
+    )
+    document = {"gates": [gate.to_dict() for gate in found]}
+    _write_json(folder / _GATES, document)
+    return _advance(workspace, retrain, "gated", document)
+
+
+def _register(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
+    progress("register", 0, 1)
+    folder = _folder(workspace, retrain)
+    found = retrain.document["gates"]
+    version = load_version(folder / "challenger")
+    new = NewVersion(
+        folder / "challenger",
+        "retrain",
+        base_version=retrain.base_version,
+        params={"night": retrain.night.isoformat(), "retrain": retrain.id},
+        metrics={**version_metrics(version), **{f"gate_{gate['name']}": gate["value"] for gate in found}},
+        reports=(folder / _CURATED, folder / _GATES),
+        tags={"halfsigma.retrain": str(retrain.id), "halfsigma.gates": _outcome(found)},
+    )
+    number = workspace.store.register(line.name, new)
+    with workspace.database.session() as session:
+        deployment.mirror_version(session, line, number, folder / "challenger", workspace.store.tags(line.name, number))
+        audit.record(
+            session,
+            actor=deployment.SYSTEM,
+            action="registered",
+            line=line,
+            version=number,
+            document={"retrain": retrain.id, "gates": found},
+        )
+        return retrains.advance(session, retrain.id, start="gated", to="registered", new_version=number)
+
+
+def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
+    progress("promote", 0, 1)
+    number = retrain.new_version
+    assert number is not None, "a registered retrain has a version: the column is written with the state"
+    failed = [gate["name"] for gate in retrain.document["gates"] if not gate["passed"]]
+    details = {"retrain": retrain.id, "night": retrain.night.isoformat(), "reason": retrain.reason}
+    with workspace.database.session() as session:
+        if failed:
+            reason = "gates not passed: " + ", ".join(failed)
+            document = {**details, "gates": retrain.document["gates"], "reason": reason}
+            deployment.tell(
+                session, line, "challenger_rejected", actor=deployment.SYSTEM, version=number, document=document
+            )
+            return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
+        if line.policy == "auto":
+            deployment.promote(session, line, workspace.store, number, actor=deployment.SYSTEM, document=details)
+            return retrains.advance(session, retrain.id, start="registered", to="promoted")
+        deployment.wait_for_person(session, line, workspace.store, number)
+        return retrains.advance(
+            session, retrain.id, start="registered", to="waiting", reason=f"policy {line.policy}: a person promotes"
+        )
+
+
+def _candidates(session: Session, line: Line, retrain: Retrain) -> list[Candidate]:
+    check = checks.get_check(session, line, retrain.base_version, retrain.night)
+    changed_on = check.document.get("changed_on") if check else None
+    first = date.fromisoformat(changed_on) if changed_on else retrain.night
+    nights = [
+        night
+        for night in scores.nights_scored(session, line, version=retrain.base_version)
+        if first <= night <= retrain.night
+    ]
+    return [
+        Candidate(image.sha256, image.kept_path or image.path or "", image.score, image.label)
+        for night in nights
+        for image in scores.night_images(session, line, retrain.base_version, night)
+    ]
+
+
+def _small_images(
+    candidates: Sequence[Candidate], champion: DetectorVersion, progress: Progress
+) -> dict[str, NDArray[np.float32]]:
+    """Small gray pictures of the candidates whose files are still what was scored."""
+    wanted = {Path(each.path): each.sha256 for each in candidates if each.path and each.label != "defect"}
+    small = {}
+    for index, item in enumerate(read_ahead(list(wanted))):
+        progress("curation", index, len(wanted))
+        if not isinstance(item, Unreadable) and item.sha256 == wanted[item.path]:
+            small[item.sha256] = small_gray(to_uint8_rgb(item.pixels, white_level=champion.white_level))
+    return small
+
+
+def _probes(paths: Sequence[Path]) -> set[Path]:
+    n_probes = min(MAX_PROBES, round(PROBE_SHARE * len(paths)))
+    drawn = np.random.default_rng(SEED).choice(len(paths), n_probes, replace=False)
+    return {paths[index] for index in drawn}
+
+
+def _pixels(paths: Sequence[Path]) -> list[Pixels]:
+    return [item.pixels for item in read_ahead(paths) if not isinstance(item, Unreadable)]
+
+
+def _where(image: Image) -> Path:
+    return Path(image.kept_path or image.path)
+
+
+def _advance(workspace: Workspace, retrain: Retrain, to: str, document: Mapping[str, object]) -> Retrain:
+    with workspace.database.session() as session:
+        return retrains.advance(session, retrain.id, start=retrain.state, to=to, document=document)
+
+
+def _folder(workspace: Workspace, retrain: Retrain) -> Path:
+    return workspace.work_folder(f"retrain-{retrain.id}")
+
+
+def _curation_document(curation: Curation) -> dict[str, object]:
+    chosen = {each.sha256: each.path for each in curation.chosen}
+    return {"chosen": chosen, "left_out": dict(curation.left_out), "limit": curation.limit}
+
+
+def _reasons(curation: Curation) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for reason in curation.left_out.values():
+        counted[reason] = counted.get(reason, 0) + 1
+    return counted
+
+
+def _outcome(found: Sequence[Mapping[str, object]]) -> str:
+    failed = [str(gate["name"]) for gate in found if not gate["passed"]]
+    return "all passed" if not failed else "failed: " + ", ".join(failed)
+
+
+def _write_json(path: Path, document: Mapping[str, object]) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(document, indent=1, default=str))
+    unfinished.replace(path)

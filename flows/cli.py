@@ -1,0 +1,323 @@
+"""The command ``halfsigma``; heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer._click.exceptions import ClickException
+
+from flows.output import (
+    EXIT_ERROR,
+    check_for_people,
+    facts,
+    nightly_for_people,
+    rows_table,
+    show,
+    show_error,
+    status_for_people,
+)
+from flows.settings import Settings
+from halfsigma import HalfsigmaError, UsageError, __version__
+
+app = typer.Typer(
+    name="halfsigma",
+    help="The retrain story for visual anomaly detectors: watch scores, notice drift, retrain, promote, roll back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+LineName = Annotated[str, typer.Argument(metavar="LINE", help="The line: one camera station and its part.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Night = Annotated[str, typer.Option("--night", metavar="YYYY-MM-DD", help="A date in the line's time zone.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, read recursively.")]
+
+
+@app.command()
+def fit(
+    line: LineName,
+    good: Annotated[Path, typer.Option("--good", metavar="DIR", help="Images of good parts only.")],
+    detector: Annotated[str, typer.Option(help="The detector family.")] = "patchcore",
+    seed: Annotated[int, typer.Option(help="Makes the fit repeatable.")] = 0,
+    json: Json = False,
+) -> None:
+    """Fit a detector on good images; a line's first version becomes champion."""
+    from flows.fitting import fit_line
+    from flows.progress import progress_bar
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"fit {line}") as progress:
+        fitted = fit_line(workspace, line, good, detector=detector, seed=seed, progress=progress)
+    document = {
+        "line": line,
+        "version": fitted.version,
+        "detector": detector,
+        "deployed": fitted.deployed,
+        "n_fit": len(fitted.goods.prepared),
+        "n_reference": fitted.reference.n,
+        "threshold": fitted.model.threshold.value,
+        "promised_fpr": fitted.model.threshold.promised_fpr,
+        "reference": {"mean": fitted.reference.mean, "sd": fitted.reference.sd, "n": fitted.reference.n},
+        "n_repeated": fitted.goods.n_repeated,
+        "unreadable": [{"image": str(each.path), "reason": each.reason} for each in fitted.goods.unreadable],
+        "seconds": round(fitted.seconds, 2),
+    }
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def evaluate(
+    line: LineName,
+    good: Annotated[Path, typer.Option("--good", metavar="DIR", help="Images of good parts.")],
+    defect: Annotated[Path, typer.Option("--defect", metavar="DIR", help="Images of defective parts.")],
+    version: Annotated[int | None, typer.Option(help="Another version than the champion.")] = None,
+    json: Json = False,
+) -> None:
+    """Judge labelled images one at a time, at the version's threshold; nothing is logged."""
+    from flows.evaluate import evaluate as run
+    from flows.progress import progress_bar
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"evaluate {line}") as progress:
+        found = run(workspace, line, good_folder=good, defect_folder=defect, number=version, progress=progress)
+    document = {
+        "line": line,
+        "version": found.version,
+        "auroc": found.auroc,
+        "fpr": found.fpr,
+        "recall": found.recall,
+        "n_good": found.n_good,
+        "n_defect": found.n_defect,
+        "n_unreadable": found.n_unreadable,
+        "latency_ms": {"median": found.latency_median_ms, "p95": found.latency_p95_ms},
+        "peak_rss_mb": found.peak_rss_mb,
+    }
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def ingest(line: LineName, folder: Folder, night: Night, json: Json = False) -> None:
+    """Score a folder with the champion and log the scores; logging an image twice changes nothing."""
+    from flows.ingest import ingest as run
+    from flows.progress import progress_bar
+    from flows.workspace import open_workspace
+    from registry.lines import parse_night
+
+    date = parse_night(night)
+    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"ingest {line}") as progress:
+        done = run(workspace, line, folder, night=date, progress=progress)
+    document = {
+        "line": line,
+        "night": night,
+        "version": done.version,
+        "n_scored": done.n_scored,
+        "n_new": done.n_new,
+        "n_unreadable": len(done.unreadable),
+        "n_reject": done.n_reject,
+        "unreadable": [{"image": str(each.path), "reason": each.reason} for each in done.unreadable],
+    }
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def label(
+    line: LineName,
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Images, by file or SHA-256.")],
+    as_label: Annotated[str, typer.Option("--as", metavar="good|defect", help="What they are.")],
+    json: Json = False,
+) -> None:
+    """Say of images that the line has seen whether they are good or defective."""
+    from flows.labelling import label_images
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        n_labelled = label_images(workspace, line, files, as_label=as_label)
+    show({"line": line, "label": as_label, "n_labelled": n_labelled}, as_json=json, people=facts)
+
+
+@app.command()
+def log(
+    line: LineName,
+    csv: Annotated[Path, typer.Option("--csv", metavar="FILE", help="Columns captured_at, image, score.")],
+    json: Json = False,
+) -> None:
+    """Log the scores of a detector that is not ours; it is watched all the same."""
+    from flows.foreign import log_csv
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        n_new = log_csv(workspace, line, csv)
+    show({"line": line, "n_new": n_new}, as_json=json, people=facts)
+
+
+@app.command()
+def check(line: LineName, night: Night, json: Json = False) -> None:
+    """Compare a night's scores with the reference, and explain the verdict."""
+    from flows.check import check_lines
+    from flows.workspace import open_workspace
+    from registry.lines import parse_night
+
+    date = parse_night(night)
+    with open_workspace(Settings.from_environment()) as workspace:
+        (checked,) = check_lines(workspace, [line], night=date)
+    show(checked.to_dict(), as_json=json, people=check_for_people)
+
+
+@app.command()
+def nightly(
+    night: Annotated[str | None, typer.Option("--night", metavar="YYYY-MM-DD", help="By default yesterday.")] = None,
+    line: Annotated[list[str] | None, typer.Option("--line", help="Only these lines.")] = None,
+    json: Json = False,
+) -> None:
+    """Check every line, retrain what drifted, promote what is proved better, tell people."""
+    from flows.progress import progress_bar
+    from flows.running import run_flow
+    from registry.lines import parse_night
+
+    date = parse_night(night) if night else None
+    with progress_bar("nightly"):
+        document = run_flow("nightly", night=date, line_names=line)
+    show(document, as_json=json, people=nightly_for_people)
+
+
+@app.command()
+def retrain(line: LineName, json: Json = False) -> None:
+    """Retrain on the images of the last night that the champion scored, whatever its verdict."""
+    from flows.deploying import describe, last_night
+    from flows.progress import progress_bar
+    from flows.running import run_flow
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        version, night = last_night(workspace, line)
+    with progress_bar(f"retrain {line}"):
+        outcome = run_flow(
+            "retrain", line_name=line, night=night, base_version=version, reason="a person asked for it"
+        )
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def promote(
+    line: LineName,
+    version: Annotated[int | None, typer.Option(help="By default the challenger.")] = None,
+    json: Json = False,
+) -> None:
+    """Make the challenger, or the named version, the champion."""
+    from flows.deploying import promote_version
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = promote_version(workspace, line, version)
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def rollback(line: LineName, json: Json = False) -> None:
+    """Make the previous version the champion again."""
+    from flows.deploying import roll_back
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = roll_back(workspace, line)
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def status(
+    line: Annotated[str | None, typer.Argument(metavar="[LINE]", help="By default all lines.")] = None,
+    json: Json = False,
+) -> None:
+    """What is deployed on each line, what was found last, what waits."""
+    from flows.status import status as run
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = {"lines": run(workspace, line)}
+    show(document, as_json=json, people=status_for_people)
+
+
+@app.command()
+def alerts(json: Json = False) -> None:
+    """Deliver what is due, and list every alert with its state."""
+    from flows.alerts import deliver, list_all
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        deliver(workspace)
+        document = {"alerts": list_all(workspace)}
+    columns = ("id", "line", "kind", "state", "attempts", "created_at", "delivered_at")
+    show(document, as_json=json, people=lambda shown: rows_table(shown["alerts"], columns))
+
+
+@app.command()
+def configure(
+    line: LineName,
+    policy: Annotated[str | None, typer.Option(metavar="auto|manual|shadow", help="How it promotes.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="IANA name; a night is a date there.")] = None,
+    fpr_budget: Annotated[float | None, typer.Option(help="Accepted share of rejected good parts.")] = None,
+    latency_budget_ms: Annotated[float | None, typer.Option(help="Accepted time of one image.")] = None,
+    json: Json = False,
+) -> None:
+    """Change what a line promises and how it promotes."""
+    from flows.deploying import configure_line
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = configure_line(
+            workspace,
+            line,
+            policy=policy,
+            time_zone=time_zone,
+            fpr_budget=fpr_budget,
+            latency_budget_ms=latency_budget_ms,
+        )
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def demo(
+    images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="Tell it on your own images.")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the page goes.")] = Path("demo-out"),
+    json: Json = False,
+) -> None:
+    """Tell the whole story on an embedded part: good nights, a burst of defects, an aged lamp, the retrain."""
+    from flows.demo import run_demo
+
+    document = run_demo(out, images=images, as_json=json)
+    show(document, as_json=json, people=lambda shown: print(f"\nThe story with its pictures: {shown['page']}"))
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 1 error, 2 wrong usage."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    try:
+        result: Any = app(args=given, prog_name="halfsigma", standalone_mode=False)
+    except ClickException as error:
+        usage = UsageError(error.format_message(), hint="halfsigma COMMAND --help shows how it is written")
+        return show_error(usage, as_json=as_json)
+    except HalfsigmaError as error:
+        return show_error(error, as_json=as_json)
+    except BrokenPipeError:
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("halfsigma: interrupted; run the command again to go on\n")
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What a person says of a line: promote, roll back, configure."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import date
+from typing import Any
+
+from flows.workspace import Workspace
+from halfsigma import UnknownVersion
+from registry import audit, deployment, lines, retrains, scores
+from registry.deployment import Deployment
+
+
+def promote_version(workspace: Workspace, line_name: str, number: int | None) -> dict[str, Any]:
+    """Promote ``number``, or the challenger.
+
+    Raises:
+        UnknownVersion: there is no such version, or no challenger.
+    """
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        deployed = deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        wanted = number if number is not None else deployed.challenger
+        if wanted is None:
+            raise UnknownVersion(
+                f"line {line_name!r} has no challenger to promote",
+                hint=f"name a version: halfsigma promote {line_name} --version N",
+            )
+        after = deployment.promote(session, line, workspace.store, wanted, actor=_person(), document={})
+    return _document(line_name, after, state="promoted")
+
+
+def roll_back(workspace: Workspace, line_name: str) -> dict[str, Any]:
+    """Restore the previous champion.
+
+    Raises:
+        UnknownVersion: there is none.
+    """
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        after = deployment.rollback(session, line, workspace.store, actor=_person(), reason="a person asked for it")
+    return _document(line_name, after, state="rolled_back")
+
+
+def describe(workspace: Workspace, line_name: str) -> dict[str, Any]:
+    """What is deployed on a line, and where its last retrain stands."""
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        deployed = Deployment.of(lines.aliases(session, line))
+        last = retrains.latest_retrains(session).get(line.id)
+    return _document(line_name, deployed, state=last.state if last else "none")
+
+
+def last_night(workspace: Workspace, line_name: str) -> tuple[int, date]:
+    """The champion, and the last night that it scored.
+
+    Raises:
+        UnknownVersion: there is no champion, or it has scored nothing yet.
+    """
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
+        nights = scores.nights_scored(session, line, version=number)
+    if not nights:
+        raise UnknownVersion(
+            f"version {number} of line {line_name!r} has scored no image yet",
+            hint=f"ingest a night first: halfsigma ingest {line_name} DIR --night YYYY-MM-DD",
+        )
+    return number, nights[-1]
+
+
+def configure_line(
+    workspace: Workspace,
+    line_name: str,
+    *,
+    policy: str | None,
+    time_zone: str | None,
+    fpr_budget: float | None,
+    latency_budget_ms: float | None,
+) -> dict[str, Any]:
+    """Change a line's settings, and record who did."""
+    with workspace.database.session() as session:
+        line = lines.update_line(
+            session,
+            lines.get_line(session, line_name),
+            policy=policy,
+            time_zone=time_zone,
+            fpr_budget=fpr_budget,
+            latency_budget_ms=latency_budget_ms,
+        )
+        document = {
+            "policy": line.policy,
+            "time_zone": line.time_zone,
+            "fpr_budget": line.fpr_budget,
+            "latency_budget_ms": line.latency_budget_ms,
+        }
+        audit.record(session, actor=_person(), action="configured", line=line, document=document)
+    return {"line": line_name, **document}
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a user database
+        return "somebody at the command line"
+
+
+def _document(line_name: str, deployed: Deployment, *, state: str) -> dict[str, Any]:
+    return {
+        "line": line_name,
+        "champion": deployed.champion,
+        "previous": deployed.previous,
+        "challenger": deployed.challenger,
+        "state": state,
+    }

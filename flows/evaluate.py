@@ -1,0 +1,105 @@
+"""Judge labelled folders with a version, one image at a time, and log nothing."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detectors.images import list_images
+from detectors.loading import Unreadable, read_ahead
+from detectors.protocol import Progress, no_progress
+from flows.workspace import Workspace
+from halfsigma import ImageError
+from registry import deployment, lines
+from registry.gates import auroc
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How a version does on images whose truth is known, at its own threshold."""
+
+    version: int
+    auroc: float
+    fpr: float
+    recall: float
+    n_good: int
+    n_defect: int
+    n_unreadable: int
+    latency_median_ms: float
+    latency_p95_ms: float
+    peak_rss_mb: float
+
+
+def evaluate(
+    workspace: Workspace,
+    line_name: str,
+    *,
+    good_folder: Path,
+    defect_folder: Path,
+    number: int | None,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Score both folders with the champion, or with version ``number``.
+
+    Latency is of the judgement of a decoded photograph: framing, backbone, search, map, covariates. The first image of
+    each canvas size compiles the network for it, which a station does once: it is judged before the clock starts.
+
+    Raises:
+        ImageError: a folder has no readable image.
+        UnknownLine, UnknownVersion: there is nothing to score with.
+    """
+    good_paths, defect_paths = list_images(good_folder), list_images(defect_folder)
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        if number is None:
+            number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
+        lines.get_version(session, line, number)
+    version = workspace.load(line_name, number)
+    scores: list[float] = []
+    is_defect: list[bool] = []
+    times_ms: list[float] = []
+    seen_sizes: set[tuple[int, ...]] = set()
+    paths = [*good_paths, *defect_paths]
+    n_unreadable = 0
+    for index, item in enumerate(read_ahead(paths)):
+        progress("judging", index, len(paths))
+        if isinstance(item, Unreadable):
+            n_unreadable += 1
+            continue
+        size = version.framing.canvas_size(*item.pixels.shape[:2])
+        if size not in seen_sizes:
+            version.score(item.pixels)
+            seen_sizes.add(size)
+        started = time.perf_counter()
+        judged = version.score(item.pixels)
+        times_ms.append((time.perf_counter() - started) * 1e3)
+        scores.append(judged.score)
+        is_defect.append(index >= len(good_paths))
+    all_scores, defective = np.array(scores), np.array(is_defect, bool)
+    good, defect = all_scores[~defective], all_scores[defective]
+    for folder, found in ((good_folder, good), (defect_folder, defect)):
+        if found.size == 0:
+            raise ImageError(f"none of the images in {folder} can be read", hint="check the files")
+    return Evaluation(
+        version=number,
+        auroc=auroc(good, defect),
+        fpr=float((good > version.threshold.value).mean()),
+        recall=float((defect > version.threshold.value).mean()),
+        n_good=good.size,
+        n_defect=defect.size,
+        n_unreadable=n_unreadable,
+        latency_median_ms=float(np.median(times_ms)),
+        latency_p95_ms=float(np.quantile(times_ms, 0.95)),
+        peak_rss_mb=_peak_rss_mb(),
+    )
+
+
+def _peak_rss_mb() -> float:
+    """Of this process; Linux counts in kilobytes, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)

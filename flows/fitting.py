@@ -1,0 +1,131 @@
+"""Fit a line's detector on a folder of good images and register the version."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from detectors.artifact import save_version
+from detectors.families import family_named
+from detectors.backbone import BackboneSpec
+from detectors.fit import GoodImages, fit_version, prepare
+from detectors.images import list_images
+from detectors.patchcore import NEIGHBOURHOOD
+from detectors.protocol import Progress, no_progress
+from detectors.resolution import FramePlan, plan_frame
+from detectors.runtime import build_runtime
+from detectors.version import DetectorVersion
+from drift.reference import Reference
+from flows.workspace import Workspace
+from registry import audit, deployment, images, lines
+from registry.store import NewVersion
+from registry.tables import Line
+
+
+@dataclass(frozen=True, slots=True)
+class FittedLine:
+    """A version as it was registered."""
+
+    version: int
+    deployed: bool
+    model: DetectorVersion
+    goods: GoodImages
+    reference: Reference
+    seconds: float
+
+
+def fit_line(
+    workspace: Workspace,
+    line_name: str,
+    good_folder: Path,
+    *,
+    detector: str,
+    seed: int,
+    progress: Progress = no_progress,
+) -> FittedLine:
+    """Create the line if it is new, fit on ``good_folder``, register; the first version becomes champion.
+
+    Nothing is registered unless all succeeds, and the same images with the same seed give the version that they gave
+    before.
+
+    Raises:
+        UsageError: the name or the family is not what it should be.
+        ImageError: the folder holds no image.
+        TooFewImages: fewer distinct readable images than a fit needs.
+    """
+    started = time.perf_counter()
+    lines.check_line_name(line_name)
+    family = family_named(detector)
+    paths = list_images(good_folder)
+    with workspace.database.session() as session:
+        known = lines.find_line(session, line_name)
+        fpr_budget = known.fpr_budget if known else lines.DEFAULT_FPR_BUDGET
+        latency_budget_ms = known.latency_budget_ms if known else None
+    plan = plan_frame(paths, latency_budget_ms=latency_budget_ms)
+    goods = prepare(paths, framing=plan.framing, white_level=plan.white_level, progress=progress)
+    model = fit_version(
+        goods,
+        family=family,
+        runtime=build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD),
+        fpr_budget=fpr_budget,
+        seed=seed,
+        progress=progress,
+    )
+    reference = Reference(model.reference_scores, model.reference_covariates)
+    number, deployed = _register(workspace, line_name, detector, model, goods, plan)
+    return FittedLine(number, deployed, model, goods, reference, time.perf_counter() - started)
+
+
+def _register(
+    workspace: Workspace, line_name: str, detector: str, model: DetectorVersion, goods: GoodImages, plan: FramePlan
+) -> tuple[int, bool]:
+    with tempfile.TemporaryDirectory(dir=workspace.work_folder("fit")) as unfinished:
+        folder = Path(unfinished) / "version"
+        save_version(model, folder)
+        new = NewVersion(folder, "fit", params=_shown(plan), metrics=version_metrics(model))
+        number = workspace.store.register(line_name, new)
+        tags = workspace.store.tags(line_name, number)
+        kept = {each.sha256: workspace.vault.keep(line_name, each.path, each.sha256) for each in goods.prepared}
+        with workspace.database.session() as session:
+            line = lines.find_line(session, line_name) or lines.create_line(session, line_name, detector=detector)
+            _remember_goods(session, line, goods, kept)
+            deployment.mirror_version(session, line, number, folder, tags)
+            audit.record(
+                session,
+                actor=deployment.SYSTEM,
+                action="fitted",
+                line=line,
+                version=number,
+                document={"n_fit": len(goods.prepared), **_shown(plan)},
+            )
+            state = deployment.deploy_first(session, line, workspace.store, number)
+    return number, state.champion == number
+
+
+def _shown(plan: FramePlan) -> dict[str, object]:
+    return {
+        "side_px": plan.framing.side_px,
+        "native_side_px": round(plan.native_side_px),
+        "white_level": plan.white_level,
+    }
+
+
+def version_metrics(model: DetectorVersion) -> dict[str, float]:
+    """What the MLflow UI shows of a version."""
+    scores = model.reference_scores
+    return {
+        "threshold": model.threshold.value,
+        "promised_fpr": model.threshold.promised_fpr,
+        "reference_mean": float(scores.mean()),
+        "reference_sd": float(scores.std(ddof=1)),
+        "reference_n": float(scores.size),
+    }
+
+
+def _remember_goods(session: Session, line: Line, goods: GoodImages, kept: dict[str, Path]) -> None:
+    images.remember(session, line, {each.sha256: str(each.path.resolve()) for each in goods.prepared})
+    images.set_kept(session, line, {sha256: str(path) for sha256, path in kept.items()})

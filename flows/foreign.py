@@ -1,0 +1,135 @@
+"""Scores of a detector that is not ours, from a CSV file: watched all the same."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from detectors.calibration import conformal_threshold
+from drift.reference import Reference
+from flows.workspace import Workspace
+from halfsigma import RegistryError, ScoreError
+from registry import audit, deployment, lines, scores
+from registry.scores import ScoreRow
+from registry.tables import Line
+
+COLUMNS = ("captured_at", "image", "score")
+FOREIGN_VERSION = 1
+MIN_REFERENCE = 60
+"""With fewer, the reference's mean is known to worse than an eighth of a standard deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CsvScore:
+    captured_at: datetime
+    image: str
+    score: float
+
+
+def log_csv(workspace: Workspace, line_name: str, path: Path) -> int:
+    """Log every row of ``path``; how many were new.
+
+    The first file of a new line becomes its reference: give a period in which the parts were good. The file is read
+    and checked whole before anything is logged.
+
+    Raises:
+        ScoreError: a column is missing, a score is no finite number, or a time cannot be read; the message names the
+            file's line.
+        RegistryError: the line has a detector of ours, whose scores these are not.
+    """
+    lines.check_line_name(line_name)
+    with workspace.database.session() as session:
+        known = lines.find_line(session, line_name)
+        if known is not None and known.detector != deployment.FOREIGN:
+            raise RegistryError(
+                f"line {line_name!r} is scored by its own {known.detector}",
+                hint="log another detector's scores as a line of its own",
+            )
+        rows = _read(path, time_zone=known.time_zone if known else "UTC")
+        line = known or _create(session, line_name, rows, path)
+        threshold = lines.get_version(session, line, FOREIGN_VERSION).threshold
+        return scores.log_scores(
+            session, line, FOREIGN_VERSION, [_row(row, line=line, threshold=threshold) for row in rows]
+        )
+
+
+def _create(session: Session, line_name: str, rows: list[_CsvScore], path: Path) -> Line:
+    if len(rows) < MIN_REFERENCE:
+        raise ScoreError(
+            f"{path.name} has {len(rows)} scores, a new line's reference needs at least {MIN_REFERENCE}",
+            hint="log a longer period of good parts first",
+        )
+    reference = Reference(np.array([row.score for row in rows]))
+    line = lines.create_line(session, line_name, detector=deployment.FOREIGN)
+    lines.record_version(
+        session,
+        line,
+        FOREIGN_VERSION,
+        detector=deployment.FOREIGN,
+        threshold=conformal_threshold(reference.scores, fpr_budget=line.fpr_budget).value,
+        mean_ref=reference.mean,
+        sd_ref=reference.sd,
+        n_reference=reference.n,
+        reference=reference.to_json(),
+        origin="foreign",
+    )
+    lines.set_alias(session, line, "champion", FOREIGN_VERSION)
+    audit.record(session, actor=deployment.SYSTEM, action="watched", line=line, version=FOREIGN_VERSION)
+    return line
+
+
+def _read(path: Path, *, time_zone: str) -> list[_CsvScore]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScoreError(f"{path} cannot be read as text: {error}", hint="give a CSV file in UTF-8") from error
+    reader = csv.DictReader(text.splitlines())
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ScoreError(
+            f"{path.name} lacks the column {missing[0]!r}, found {reader.fieldnames}",
+            hint=f"its first line must name {', '.join(COLUMNS)}",
+        )
+    rows = [_parse(row, where=f"{path.name}, line {number}", time_zone=time_zone) for number, row in enumerate(reader, 2)]
+    if not rows:
+        raise ScoreError(f"{path.name} has no scores", hint="give at least one row under the column names")
+    return rows
+
+
+def _parse(row: dict[str, str], *, where: str, time_zone: str) -> _CsvScore:
+    try:
+        score = float(row["score"])
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise ScoreError(
+            f"{where}: score {row['score']!r}, expected a finite number", hint="nothing was logged; mend the file"
+        )
+    try:
+        moment = datetime.fromisoformat(row["captured_at"].strip())
+    except (AttributeError, ValueError) as error:
+        raise ScoreError(
+            f"{where}: captured_at {row['captured_at']!r}, expected like 2026-11-24T02:00:00+01:00",
+            hint="nothing was logged; mend the file",
+        ) from error
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(time_zone))
+    return _CsvScore(aware.astimezone(UTC), row["image"] or "", score)
+
+
+def _row(row: _CsvScore, *, line: Line, threshold: float) -> ScoreRow:
+    return ScoreRow(
+        sha256=hashlib.sha256(row.image.encode()).hexdigest(),
+        name=row.image,
+        captured_at=row.captured_at,
+        night=lines.night_of(row.captured_at, line.time_zone),
+        score=row.score,
+        rejected=row.score > threshold,
+    )

@@ -1,0 +1,34 @@
+"""What a person says of images, with a copy of each kept: labels outlive the folders that the images lay in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.workspace import Workspace
+from registry import audit, images, lines
+
+
+def label_images(workspace: Workspace, line_name: str, targets: Sequence[str], *, as_label: str) -> int:
+    """Label images, given by file or SHA-256; how many.
+
+    Raises:
+        UnknownImage: the line never saw one of them; then none is labelled.
+    """
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        n_labelled = images.label(session, line, targets, as_label)
+        kept = {}
+        for image in images.labelled(session, line, as_label):
+            source = Path(image.path)
+            if image.kept_path is None and source.is_file() and images.file_sha256(source) == image.sha256:
+                kept[image.sha256] = str(workspace.vault.keep(line_name, source, image.sha256))
+        images.set_kept(session, line, kept)
+        audit.record(
+            session,
+            actor="a person",
+            action="labelled",
+            line=line,
+            document={"label": as_label, "images": [str(target) for target in targets]},
+        )
+    return n_labelled

@@ -1,0 +1,136 @@
+"""The nightly flow: check every line, respond to each verdict, promote, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from flows import retrain as retraining
+from flows.alerts import alert_of_check, deliver
+from flows.artifacts import show_night
+from flows.check import CheckedLine, check_lines, draw_check, publish_check
+from flows.settings import Settings
+from flows.workspace import Workspace, open_workspace
+from halfsigma import StoreError
+from registry import lines, retrains
+from registry.tables import utc_now
+
+RETRIES = 3
+RETRY_DELAYS_S = [10, 60, 300]
+"""A database that is being restarted is back within minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineNight:
+    """What the night brought to one line."""
+
+    checked: CheckedLine
+    action: str
+    """``none``, ``alert`` or ``retrain``."""
+    retrain: dict[str, Any] | None
+    champion: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract's document of a line's night."""
+        return {
+            "line": self.checked.line,
+            "check": self.checked.to_dict(),
+            "action": self.action,
+            "retrain": self.retrain,
+            "champion": self.champion,
+        }
+
+
+@flow(name="nightly", flow_run_name="nightly")
+def nightly(night: date | None = None, line_names: list[str] | None = None) -> dict[str, Any]:
+    """Check, respond, promote and tell for one night; run twice, it changes nothing the second time.
+
+    Args:
+        night: a date in the lines' time zones; by default yesterday, the last complete one.
+        line_names: by default all lines with a champion.
+    """
+    logger = get_run_logger()
+    with open_workspace(Settings.from_environment()) as workspace:
+        judged_night = night or (utc_now().date() - timedelta(days=1))
+        names = line_names or _deployed_lines(workspace)
+        checked = check_task(workspace, names, judged_night) if names else []
+        plots = {each.line: draw_check(workspace, each) for each in checked if _needs_a_look(each)}
+        rows = []
+        for each in checked:
+            logger.info("%s: %s. %s", each.line, each.verdict.kind, each.verdict.explanation)
+            row = _respond(workspace, each)
+            rows.append(row.to_dict())
+        publish_task(workspace, checked, plots)
+        delivery = deliver_task(workspace)
+        logger.info("alerts: %s", delivery)
+        show_night(judged_night.isoformat(), rows, plots)
+        return {"night": judged_night.isoformat(), "flow_run_id": str(flow_run.get_id()), "lines": rows}
+
+
+@task(name="check", retries=RETRIES, retry_delay_seconds=RETRY_DELAYS_S, cache_policy=NO_CACHE, persist_result=False)
+def check_task(workspace: Workspace, names: Sequence[str], night: date) -> list[CheckedLine]:
+    """All lines of the night together, since the false discovery rate is over all of them."""
+    return check_lines(workspace, names, night=night)
+
+
+@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+def publish_task(workspace: Workspace, checked: Sequence[CheckedLine], plots: dict[str, Path]) -> None:
+    """Plots beside the versions in MLflow; a registry that is away costs the picture, not the night."""
+    for each in checked:
+        if each.line in plots:
+            try:
+                publish_check(workspace, each, plots[each.line])
+            except StoreError as error:
+                get_run_logger().warning("%s: the plot was not published: %s", each.line, error.message)
+
+
+@task(name="deliver alerts", cache_policy=NO_CACHE, persist_result=False)
+def deliver_task(workspace: Workspace) -> str:
+    """Send what the outbox holds; what fails stays there."""
+    sent = deliver(workspace)
+    return f"{sent.n_delivered} delivered, {sent.n_retried_later} to be tried again, {sent.n_dead} given up"
+
+
+def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
+    alert_of_check(workspace, checked)
+    outcome, action = None, "none"
+    if checked.verdict.kind == "drift":
+        outcome, action = _respond_to_drift(workspace, checked)
+    elif checked.verdict.kind in ("warning", "defect_burst", "sensor_fault"):
+        action = "alert"
+    with workspace.database.session() as session:
+        champion = lines.aliases(session, lines.get_line(session, checked.line)).get("champion")
+    return LineNight(checked, action, outcome, champion)
+
+
+def _respond_to_drift(workspace: Workspace, checked: CheckedLine) -> tuple[dict[str, Any] | None, str]:
+    """Retrain the champion; a night that another version judged was responded to when that one was champion."""
+    with workspace.database.session() as session:
+        line = lines.get_line(session, checked.line)
+        is_champion = lines.aliases(session, line).get("champion") == checked.version
+        earlier = [
+            row
+            for row in retrains.list_retrains(session, line)
+            if row.night == checked.verdict.night and row.base_version == checked.version
+        ]
+    if not is_champion:
+        return (retraining.Outcome.of(earlier[0]).to_dict(), "retrain") if earlier else (None, "alert")
+    done = retraining.retrain(checked.line, checked.verdict.night, checked.version, checked.verdict.explanation)
+    return done, "retrain"
+
+
+def _deployed_lines(workspace: Workspace) -> list[str]:
+    with workspace.database.session() as session:
+        deployed = lines.all_aliases(session)
+        return [line.name for line in lines.list_lines(session) if "champion" in deployed.get(line.id, {})]
+
+
+def _needs_a_look(checked: CheckedLine) -> bool:
+    return checked.verdict.kind not in ("stable", "insufficient")

@@ -1,0 +1,39 @@
+"""Running a flow from the command line: by Prefect's server when one is configured, else by a temporary one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Literal
+
+from flows.settings import Settings
+from halfsigma import HalfsigmaError, RegistryError
+
+
+def run_flow(name: Literal["nightly", "retrain"], **parameters: Any) -> dict[str, Any]:
+    """Run a flow in this process and return its document.
+
+    Without ``PREFECT_API_URL`` Prefect starts a server for the time of the run, whose database lies in the home.
+
+    Raises:
+        HalfsigmaError: as the flow raised it.
+        RegistryError: Prefect itself failed.
+    """
+    os.environ.setdefault("PREFECT_HOME", str(Settings.from_environment().home / "prefect"))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    if name == "nightly":
+        from flows.nightly import nightly as chosen
+    else:
+        from flows.retrain import retrain as chosen  # type: ignore[assignment]
+    try:
+        document: dict[str, Any] = chosen(**parameters)
+    except HalfsigmaError:
+        raise
+    except Exception as error:  # Prefect wraps what it cannot reach in errors of many libraries
+        raise RegistryError(
+            f"the flow {name} failed: {type(error).__name__}: {error}",
+            hint="see the run in the Prefect UI; if PREFECT_API_URL is set, check that its server runs",
+        ) from error
+    return document

@@ -1,0 +1,265 @@
+"""The MLflow store: versions with their files, and the aliases that say what is deployed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detectors.artifact import MANIFEST, read_manifest
+from halfsigma import ArtifactError, StoreError, UnknownVersion
+from registry.images import file_sha256
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TAG_MANIFEST = "halfsigma.manifest_sha256"
+TAG_LINE = "halfsigma.line"
+TAG_ORIGIN = "halfsigma.origin"
+TAG_BASE = "halfsigma.base_version"
+_MODEL_NAME = "model"
+_REQUIRED = ("numpy", "pandas", "safetensors", "faiss-cpu", "openvino", "opencv-python-headless", "pillow")
+"""What scoring a saved version imports."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What is registered together.
+
+    Attributes:
+        folder: a version as `detectors.artifact.save_version` wrote it.
+        origin: ``fit`` or ``retrain``.
+        base_version: the champion that a retrain replaces.
+        params, metrics: shown in the MLflow UI.
+        reports: files and folders logged beside the model (plots, pages, tables).
+        tags: further tags of the version.
+    """
+
+    folder: Path
+    origin: str
+    base_version: int | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reports: tuple[Path, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def model_name(line: str) -> str:
+    """The registered model of a line.
+
+    >>> model_name("tiles")
+    'halfsigma.tiles'
+    """
+    return f"halfsigma.{line}"
+
+
+class MlflowStore:
+    """Versions and aliases of all lines, in any MLflow tracking server or in a local SQLite file.
+
+    Every method raises `StoreError` when MLflow cannot be reached or refuses.
+    """
+
+    def __init__(self, tracking_uri: str, *, artifact_root: Path | None = None) -> None:
+        """Use the server at ``tracking_uri``.
+
+        Args:
+            tracking_uri: ``sqlite:///…``, ``http://…`` or whatever MLflow takes.
+            artifact_root: where a local store keeps files; a server decides for itself, then None.
+        """
+        self.tracking_uri = tracking_uri
+        self._artifact_root = artifact_root
+        self._known: MlflowClient | None = None
+
+    @property
+    def _client(self) -> MlflowClient:
+        if self._known is None:
+            with _mapped_errors(self.tracking_uri):
+                import mlflow
+
+                _quieten()
+                mlflow.set_tracking_uri(self.tracking_uri)
+                self._known = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
+        return self._known
+
+    def register(self, line: str, new: NewVersion) -> int:
+        """Add a version of ``line`` and return its number; the same files again give the number they have."""
+        digest = file_sha256(new.folder / MANIFEST)
+        client = self._client
+        with _mapped_errors(self.tracking_uri):
+            self._ensure_model(client, line)
+            known = self._with_manifest(client, line, digest)
+            return known if known is not None else self._log(client, line, new, digest)
+
+    def aliases(self, line: str) -> dict[str, int]:
+        """Alias → version number, empty for a line that was never fitted."""
+        client = self._client
+        with _mapped_errors(self.tracking_uri):
+            found = client.search_registered_models(f"name = '{model_name(line)}'")
+            return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
+
+    def set_alias(self, line: str, alias: str, number: int | None) -> None:
+        """Point ``alias`` at a version, or with None take it away; saying the same again changes nothing."""
+        client = self._client
+        with _mapped_errors(self.tracking_uri):
+            if number is not None:
+                client.set_registered_model_alias(model_name(line), alias, str(number))
+            elif alias in self.aliases(line):
+                client.delete_registered_model_alias(model_name(line), alias)
+
+    def tag(self, line: str, number: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        client = self._client
+        with _mapped_errors(self.tracking_uri):
+            for key, value in tags.items():
+                client.set_model_version_tag(model_name(line), str(number), key, value)
+
+    def tags(self, line: str, number: int) -> dict[str, str]:
+        """Tags of a version.
+
+        Raises:
+            UnknownVersion: there is no such version.
+        """
+        return dict(self._version(line, number).tags)
+
+    def log_report(self, line: str, number: int, path: Path, *, folder: str) -> None:
+        """Put a file beside the version, in ``folder`` of its run's artifacts."""
+        run_id = self._version(line, number).run_id
+        client = self._client
+        with _mapped_errors(self.tracking_uri):
+            client.log_artifact(run_id, str(path), artifact_path=folder)
+
+    def fetch(self, line: str, number: int, *, cache: Path) -> Path:
+        """A version's folder on this machine, downloaded once and checked against its registered hash.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            ArtifactError: what was downloaded is not what was registered.
+        """
+        target = cache / line / str(number)
+        expected = self.tags(line, number).get(TAG_MANIFEST)
+        if not (target / MANIFEST).is_file() or file_sha256(target / MANIFEST) != expected:
+            self._download(line, number, target)
+        found = file_sha256(target / MANIFEST)
+        if found != expected:
+            raise ArtifactError(
+                f"{model_name(line)} version {number}: its manifest has SHA-256 {found[:12]}…, "
+                f"registered was {str(expected)[:12]}…",
+                hint="the store's files were altered: restore them, or roll back",
+            )
+        return target
+
+    def _version(self, line: str, number: int) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        try:
+            with _mapped_errors(self.tracking_uri):
+                return client.get_model_version(model_name(line), str(number))
+        except StoreError as error:
+            cause = error.__cause__
+            if isinstance(cause, MlflowException) and cause.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise UnknownVersion(
+                    f"{model_name(line)} has no version {number} in MLflow", hint="halfsigma status lists versions"
+                ) from error
+            raise
+
+    def _download(self, line: str, number: int, target: Path) -> None:
+        import mlflow
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as unfinished:
+            with _mapped_errors(self.tracking_uri):
+                got = mlflow.artifacts.download_artifacts(
+                    f"models:/{model_name(line)}/{number}", dst_path=unfinished, tracking_uri=self.tracking_uri
+                )
+            manifests = [path.parent for path in Path(got).rglob(MANIFEST)]
+            if len(manifests) != 1:
+                raise ArtifactError(
+                    f"{model_name(line)} version {number} holds {len(manifests)} manifests, expected 1",
+                    hint="it was not registered by halfsigma",
+                )
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.move(str(manifests[0]), target)
+
+    def _ensure_model(self, client: MlflowClient, line: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client.create_registered_model(model_name(line), tags={TAG_LINE: line})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _experiment(self, client: MlflowClient, line: str) -> str:
+        found = client.get_experiment_by_name(model_name(line))
+        if found is not None:
+            return str(found.experiment_id)
+        location = None if self._artifact_root is None else (self._artifact_root / line).resolve().as_uri()
+        return str(client.create_experiment(model_name(line), artifact_location=location))
+
+    def _with_manifest(self, client: MlflowClient, line: str, digest: str) -> int | None:
+        for known in client.search_model_versions(f"name = '{model_name(line)}'"):
+            if known.tags.get(TAG_MANIFEST) == digest:
+                return int(known.version)
+        return None
+
+    def _log(self, client: MlflowClient, line: str, new: NewVersion, digest: str) -> int:
+        import mlflow
+
+        manifest = read_manifest(new.folder)
+        tags = {TAG_LINE: line, TAG_ORIGIN: new.origin, **new.tags}
+        if new.base_version is not None:
+            tags[TAG_BASE] = str(new.base_version)
+        with mlflow.start_run(experiment_id=self._experiment(client, line), run_name=f"{line} {new.origin}") as run:
+            mlflow.log_params({"detector": manifest["family"], **manifest["settings"], **new.params})
+            mlflow.log_metrics(dict(new.metrics))
+            mlflow.set_tags(tags)
+            for report in new.reports:
+                mlflow.log_artifact(str(report), artifact_path="reports")
+            mlflow.log_artifact(str(new.folder / "reference.json"), artifact_path="reference")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # MLflow asks for a signature; paths and arrays have none in common
+                logged = mlflow.pyfunc.log_model(
+                    name=_MODEL_NAME,
+                    python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                    artifacts={"version": str(new.folder)},
+                    pip_requirements=[f"{name}=={installed_version(name)}" for name in _REQUIRED],
+                )
+        registered = client.create_model_version(
+            model_name(line),
+            source=logged.model_uri,
+            run_id=run.info.run_id,
+            model_id=logged.model_id,
+            tags={**tags, TAG_MANIFEST: digest},
+        )
+        return int(registered.version)
+
+
+@contextmanager
+def _mapped_errors(uri: str) -> Iterator[None]:
+    """Whatever MLflow, its database or the network raises becomes a `StoreError`, here and nowhere else."""
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StoreError(
+            f"the MLflow store at {uri} failed: {first_line}",
+            hint="check MLFLOW_TRACKING_URI, that the server runs and that its folder can be written; then run again",
+        ) from error
+
+
+def _quieten() -> None:
+    """MLflow and Alembic tell of every table they create; people who run a line do not want to read it."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,122 @@
+"""Champion and challenger side by side on the same images: what the gates are asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.images import Pixels
+from detectors.protocol import Progress, no_progress
+from detectors.synthetic import random_defect
+from detectors.version import DetectorVersion
+from drift.reference import Reference
+from drift.verdict import measure
+from drift.window import Window
+from registry.gates import (
+    Gate,
+    detection_gate,
+    false_positives_gate,
+    latency_gate,
+    recall_gate,
+    round_trip_gate,
+    shift_gate,
+)
+
+ROUND_TRIP_IMAGES = 5
+LATENCY_IMAGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The versions and images of one trial.
+
+    Attributes:
+        champion: what is deployed.
+        challenger: what would be, learned from every curated image.
+        reloaded: the challenger, saved and loaded again.
+        twin: fitted as the challenger, but without ``probes``, so that they are new to it.
+        probes: fresh good photographs.
+        golden: labelled defects of the line, possibly none.
+    """
+
+    champion: DetectorVersion
+    challenger: DetectorVersion
+    reloaded: DetectorVersion
+    twin: DetectorVersion
+    probes: Sequence[Pixels]
+    golden: Sequence[Pixels]
+
+
+def run_trial(
+    trial: Trial,
+    *,
+    night: date,
+    fpr_budget: float,
+    latency_budget_ms: float | None,
+    seed: int,
+    progress: Progress = no_progress,
+) -> list[Gate]:
+    """Every gate with its figure, passed or not.
+
+    The twin stands in for the challenger wherever an image must be new: the recipe is what is tried.
+    """
+    rng = np.random.default_rng(seed)
+    defective = [random_defect(pixels, rng).image for pixels in trial.probes]
+    champion_good = _scores(trial.champion, trial.probes)
+    champion_defect = _scores(trial.champion, defective)
+    progress("gates", 1, 3)
+    twin_good, twin_defect = _scores(trial.twin, trial.probes), _scores(trial.twin, defective)
+    progress("gates", 2, 3)
+    n_rejected = int((twin_good > trial.twin.threshold.value).sum())
+    passed = [
+        false_positives_gate(n_rejected, twin_good.size, fpr_budget=fpr_budget),
+        detection_gate(
+            "synthetic_auroc",
+            champion_good=champion_good,
+            champion_defect=champion_defect,
+            challenger_good=twin_good,
+            challenger_defect=twin_defect,
+            seed=seed,
+        ),
+        _shift(trial.twin, twin_good, night=night),
+        _latency(trial, budget_ms=latency_budget_ms),
+        _round_trip(trial),
+    ]
+    if trial.golden:
+        champion_caught = _scores(trial.champion, trial.golden) > trial.champion.threshold.value
+        challenger_caught = _scores(trial.challenger, trial.golden) > trial.challenger.threshold.value
+        passed.insert(2, recall_gate(champion_caught, challenger_caught))
+    progress("gates", 3, 3)
+    return passed
+
+
+def _scores(version: DetectorVersion, images: Sequence[Pixels]) -> NDArray[np.float64]:
+    return np.array([version.score(pixels).score for pixels in images], np.float64)
+
+
+def _shift(twin: DetectorVersion, scores: NDArray[np.float64], *, night: date) -> Gate:
+    measured = measure(Reference(twin.reference_scores), [Window(night=night, scores=scores)]).tonight
+    if measured is None:
+        return shift_gate(0.0, -np.inf, np.inf)
+    return shift_gate(measured.estimate, measured.low, measured.high)
+
+
+def _latency(trial: Trial, *, budget_ms: float | None) -> Gate:
+    """Alternating, so that a busy machine is busy for both."""
+    times: dict[str, list[float]] = {"champion": [], "challenger": []}
+    for pixels in trial.probes[:LATENCY_IMAGES]:
+        for name, version in (("champion", trial.champion), ("challenger", trial.reloaded)):
+            started = time.perf_counter()
+            version.score(pixels)
+            times[name].append((time.perf_counter() - started) * 1e3)
+    return latency_gate(times["challenger"], times["champion"], budget_ms=budget_ms)
+
+
+def _round_trip(trial: Trial) -> Gate:
+    few = trial.probes[:ROUND_TRIP_IMAGES]
+    return round_trip_gate(_scores(trial.challenger, few), _scores(trial.reloaded, few))
