@@ -29,7 +29,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from halfsigma import DetectorError
 
@@ -65,8 +65,10 @@ def greedy_coreset(
 
     Memory: one more copy of the features, two of the picks, some 40 bytes per row, and blocks of a few MB.
     As many threads as BLAS is set to (`OMP_NUM_THREADS`, `threadpoolctl`); BLAS itself, in the whole
-    process, has one meanwhile. The result does not depend on their number. Raises DetectorError for an empty or non-finite array, a wrong shape, or an impossible
-    `n_select` or `first`.
+    process, has one meanwhile. The result does not depend on their number.
+
+    Raises DetectorError for an empty or non-finite array, a wrong shape, an impossible `n_select` or `first`,
+    and where numpy's BLAS breaks the error bound of float32.
 
     >>> greedy_coreset([[0.0], [1.0], [5.0], [9.0]], 3, first=0)
     array([0, 3, 2])

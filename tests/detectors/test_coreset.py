@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from detectors import coreset
 from detectors.coreset import greedy_coreset
@@ -125,13 +125,14 @@ def test_every_certified_bound_holds_for_the_defined_distance() -> None:
         features = (rng.normal(size=(300, d)) * 10.0 ** rng.uniform(-4, 4, size=(300, 1)) + 5).astype(
             np.float32
         )
-        search = coreset._Search(features, features[:0], 20)
-        for i in range(20):
-            search.pick(i)
         rows = np.arange(20, 300)
-        search._catch_up(rows)
-        bound = search.bound[rows].copy()
-        search._settle(rows)
+        with coreset._own_threads() as workers:
+            search = coreset._Search(features, features[:0], 20, workers=workers)
+            for i in range(20):
+                search.pick(i)
+            search._catch_up(rows)
+            bound = search.bound[rows].copy()
+            search._settle(rows)
         defined = np.min([coreset.squared_distances(features[rows], features[i]) for i in range(20)], axis=0)
         assert (bound >= defined).all()
         assert (search.exact[rows] == defined).all()
@@ -152,6 +153,12 @@ def test_the_number_of_threads_changes_nothing() -> None:
     several = greedy_coreset(patches, 500, first=3)
     with threadpool_limits(1):
         assert np.array_equal(greedy_coreset(patches, 500, first=3), several)
+
+
+def test_the_threads_of_blas_are_given_back() -> None:
+    before = [library["num_threads"] for library in threadpool_info()]
+    greedy_coreset(photo_patches(size=20), 10)
+    assert [library["num_threads"] for library in threadpool_info()] == before
 
 
 def test_a_longer_selection_begins_with_the_shorter_one() -> None:
