@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from drift.fdr import q_values
 from drift.measurement import Measurement
 from drift.reference import Reference
+from drift.settings import DriftSettings
 from drift.verdict import Verdict, judge, measure
 from drift.window import Window
 from flows.workspace import Workspace
@@ -70,7 +71,7 @@ def _measure(workspace: Workspace, name: str, night: date) -> _MeasuredLine:
         champion = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
         number = _judged_by(session, line, champion, night)
         reference = Reference.from_json(lines.get_version(session, line, number).reference)
-        windows = scores.windows(session, line, number, until=night)
+        windows = scores.windows(session, line, number, until=night, n_nights=DriftSettings().history_nights)
     if not windows or windows[-1].night != night:
         windows = [*windows, Window(night=night, scores=[])]  # type: ignore[arg-type]  # it makes an array of it
     return _MeasuredLine(name, number, reference, tuple(windows), measure(reference, windows))

@@ -67,33 +67,34 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path) -> 
     """Bring the mirror to where MLflow's aliases are; what a person moved there is recorded and told.
 
     A champion alias that was taken away, or that points to a version which cannot be loaded, is put back to the
-    mirrored champion: a station must never be without one.
+    mirrored champion: a station must never be without one. Of several processes that see the same move, one tells it.
 
     Raises:
         StoreError: MLflow cannot be reached; the mirror stays as it is.
     """
-    actual = store.aliases(line.name)
     mirrored = lines.aliases(session, line)
+    before = mirrored.get("champion")
+    actual = store.aliases(line.name)
     wanted = actual.get("champion")
-    if wanted is None and "champion" in mirrored:
-        _put_back(session, line, store, mirrored["champion"], reason="the alias was taken away")
-        actual = store.aliases(line.name)
-    elif wanted is not None and wanted != mirrored.get("champion"):
-        try:
-            _mirror_if_new(session, line, store, wanted, cache=cache)
-        except (ArtifactError, UnknownVersion) as error:
-            if "champion" not in mirrored:
-                raise
-            _put_back(session, line, store, mirrored["champion"], reason=error.message)
-            actual = store.aliases(line.name)
-        else:
-            before = mirrored.get("champion")
-            if before is not None and actual.get("previous") in (None, wanted):
-                store.set_alias(line.name, "previous", before)
-            if actual.get("challenger") == wanted:
-                store.set_alias(line.name, "challenger", None)
-            actual = store.aliases(line.name)
-            tell(session, line, "promoted", actor=SOMEBODY, version=wanted, document={"from": before, "to": wanted})
+    if wanted == before:
+        _mirror(session, line, actual)
+        return Deployment.of(actual)
+    refusal = "the alias was taken away" if wanted is None else _unusable(session, line, store, wanted, cache=cache)
+    if refusal is not None:
+        if before is None:
+            raise UnknownVersion(
+                f"MLflow's champion of line {line.name!r} cannot be used: {refusal}",
+                hint="point the alias at a version that halfsigma registered",
+            )
+        return _put_back(session, line, store, before, found=wanted, reason=refusal)
+    assert wanted is not None, "without a champion there was a refusal"
+    if before is not None and actual.get("previous") in (None, wanted):
+        store.set_alias(line.name, "previous", before)
+    if actual.get("challenger") == wanted:
+        store.set_alias(line.name, "challenger", None)
+    actual = store.aliases(line.name)
+    if lines.set_alias(session, line, "champion", wanted):
+        tell(session, line, "promoted", actor=SOMEBODY, version=wanted, document={"from": before, "to": wanted})
     _mirror(session, line, actual)
     return Deployment.of(actual)
 
@@ -117,14 +118,10 @@ def champion_of(session: Session, line: Line, store: MlflowStore, *, cache: Path
 
 def deploy_first(session: Session, line: Line, store: MlflowStore, number: int) -> Deployment:
     """The line's first version becomes champion; a later fit's waits as challenger."""
+    first = store.aliases(line.name).get("champion") in (None, number)
+    store.set_alias(line.name, "champion" if first else "challenger", number)
     actual = store.aliases(line.name)
-    if actual.get("champion") in (None, number):
-        store.set_alias(line.name, "champion", number)
-        audit.record(session, actor=SYSTEM, action="deployed", line=line, version=number)
-    else:
-        store.set_alias(line.name, "challenger", number)
-        audit.record(session, actor=SYSTEM, action="challenges", line=line, version=number)
-    actual = store.aliases(line.name)
+    audit.record(session, actor=SYSTEM, action="deployed" if first else "challenges", line=line, version=number)
     _mirror(session, line, actual)
     return Deployment.of(actual)
 
@@ -135,19 +132,22 @@ def promote(
     """Make ``number`` the champion and the present champion ``previous``.
 
     MLflow is moved first and the mirror follows in the caller's transaction; killed between the two, the next
-    `follow` finds the move and records it. Promoting the champion again changes nothing.
+    `follow` finds the move and records it. Promoting the champion again changes nothing. The database is written
+    last, so that its lock is not held while MLflow answers.
     """
     lines.get_version(session, line, number)
-    before = store.aliases(line.name).get("champion")
+    found = store.aliases(line.name)
+    before = found.get("champion")
     if before != number:
         if before is not None:
             store.set_alias(line.name, "previous", before)
         store.set_alias(line.name, "champion", number)
-        details = {**document, "from": before, "to": number}
-        tell(session, line, "promoted", actor=actor, version=number, document=details)
-    if store.aliases(line.name).get("challenger") == number:
+    if found.get("challenger") == number:
         store.set_alias(line.name, "challenger", None)
     actual = store.aliases(line.name)
+    if lines.set_alias(session, line, "champion", number):
+        details = {**document, "from": before, "to": number}
+        tell(session, line, "promoted", actor=actor, version=number, document=details)
     _mirror(session, line, actual)
     return Deployment.of(actual)
 
@@ -161,17 +161,18 @@ def rollback(session: Session, line: Line, store: MlflowStore, *, actor: str, re
     Raises:
         UnknownVersion: there is no previous version.
     """
-    actual = store.aliases(line.name)
-    bad, target = actual.get("champion"), actual.get("previous")
-    if target is None:
+    found = store.aliases(line.name)
+    bad, target = found.get("champion"), found.get("previous")
+    if target is None or target == bad:
         raise UnknownVersion(
             f"line {line.name!r} has no previous version to roll back to",
             hint=f"name one: halfsigma promote {line.name} --version N",
         )
     store.set_alias(line.name, "champion", target)
     store.set_alias(line.name, "previous", _predecessor(session, line, target, not_this=bad))
-    tell(session, line, "rolled_back", actor=actor, version=target, document={"from": bad, "reason": reason})
     actual = store.aliases(line.name)
+    if lines.set_alias(session, line, "champion", target):
+        tell(session, line, "rolled_back", actor=actor, version=target, document={"from": bad, "reason": reason})
     _mirror(session, line, actual)
     return Deployment.of(actual)
 
@@ -179,8 +180,8 @@ def rollback(session: Session, line: Line, store: MlflowStore, *, actor: str, re
 def wait_for_person(session: Session, line: Line, store: MlflowStore, number: int) -> Deployment:
     """Offer ``number`` as challenger: a person promotes it in the MLflow UI or with ``halfsigma promote``."""
     store.set_alias(line.name, "challenger", number)
-    tell(session, line, "challenger_waits", actor=SYSTEM, version=number, document={})
     actual = store.aliases(line.name)
+    tell(session, line, "challenger_waits", actor=SYSTEM, version=number, document={})
     _mirror(session, line, actual)
     return Deployment.of(actual)
 
@@ -193,19 +194,34 @@ def _predecessor(session: Session, line: Line, number: int, *, not_this: int | N
     return None
 
 
-def _mirror_if_new(session: Session, line: Line, store: MlflowStore, number: int, *, cache: Path) -> None:
-    folder = store.fetch(line.name, number, cache=cache)
-    mirror_version(session, line, number, folder, store.tags(line.name, number))
+def _unusable(session: Session, line: Line, store: MlflowStore, number: int, *, cache: Path) -> str | None:
+    """Why a version cannot be deployed, or None; on the way a version that is new here is mirrored."""
+    try:
+        folder = store.fetch(line.name, number, cache=cache)
+        mirror_version(session, line, number, folder, store.tags(line.name, number))
+    except (ArtifactError, UnknownVersion) as error:
+        return error.message
+    return None
 
 
-def _put_back(session: Session, line: Line, store: MlflowStore, number: int, *, reason: str) -> None:
+def _put_back(
+    session: Session, line: Line, store: MlflowStore, number: int, *, found: int | None, reason: str
+) -> Deployment:
+    """Point the champion's alias back at ``number``; if MLflow has lost that version too, say so and go on scoring.
+
+    Stations keep the version in their cache: a line is watched on, and a person has to act.
+    """
+    action = "champion_put_back"
     try:
         store.set_alias(line.name, "champion", number)
     except StoreError as error:
-        reason = f"{reason}; version {number} cannot be put back either: {error.message}"
-        tell(session, line, "champion_lost", actor=SYSTEM, version=number, document={"reason": reason})
-        raise
-    tell(session, line, "champion_put_back", actor=SYSTEM, version=number, document={"reason": reason})
+        action, reason = "champion_lost", f"{reason}; version {number} cannot be put back: {error.message}"
+    actual = {**store.aliases(line.name), "champion": number}
+    last = audit.last_entry(session, line, actions=[action])
+    if action == "champion_put_back" or last is None or last.version != number:
+        tell(session, line, action, actor=SYSTEM, version=number, document={"found": found, "reason": reason})
+    _mirror(session, line, actual)
+    return Deployment.of(actual)
 
 
 def _mirror(session: Session, line: Line, actual: Mapping[str, int]) -> None:
