@@ -30,20 +30,12 @@ def _confine(n_threads: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--environment", type=Path, default=ROOT / ".bench-venv", help="anomalib's environment"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="a tenth of the patches, few repetitions, no file written"
-    )
+    parser.add_argument("--environment", type=Path, default=ROOT / ".bench-venv", help="anomalib's environment")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the patches, few repetitions, no file written")
     parser.add_argument("--only", choices=["coreset", "inference"], help="one half of the comparison")
-    parser.add_argument(
-        "--rounds", type=int, default=2, help="turns of the coreset (anomalib's takes minutes)"
-    )
+    parser.add_argument("--rounds", type=int, default=2, help="turns of the coreset (anomalib's takes minutes)")
     parser.add_argument("--threads", type=int, default=THREADS)
-    parser.add_argument(
-        "--images", type=Path, help="a folder of images (default: ../shared/data, else skimage's)"
-    )
+    parser.add_argument("--images", type=Path, help="a folder of images (default: ../shared/data, else skimage's)")
     options = parser.parse_args()
     _confine(options.threads)
 
@@ -62,9 +54,7 @@ def main() -> None:
             parts = [describe_machine(theirs, material, threads=options.threads)]
             if options.only != "inference":
                 parts.append(
-                    anomalib_bank.compare(
-                        worker, material, folder, quick=options.quick, rounds=options.rounds
-                    )
+                    anomalib_bank.compare(worker, material, folder, quick=options.quick, rounds=options.rounds)
                 )
                 print(parts[-1], file=sys.stderr, flush=True)
             if options.only != "coreset":

@@ -32,9 +32,7 @@ def prepare(environment: Path) -> Path:
         return python
     print(f"installing anomalib {ANOMALIB} into {environment} (some minutes)", file=sys.stderr)
     venv.create(environment, with_pip=True)
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", *wanted], check=True, stderr=subprocess.DEVNULL
-    )
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True, stderr=subprocess.DEVNULL)
     done.write_text("\n".join(wanted))
     return python
 

@@ -144,18 +144,14 @@ def _time(call: Callable[..., object], images: NDArray[np.uint8]) -> tuple[list[
     return milliseconds, (time.process_time() - processor) * 1e3 / len(images), scores
 
 
-def _checks(
-    worker: AnomalibWorker, material: Material, folder: Path, scores: dict[str, list[float]]
-) -> list[str]:
+def _checks(worker: AnomalibWorker, material: Material, folder: Path, scores: dict[str, list[float]]) -> list[str]:
     """Say how far the two sides compute the same."""
     worker.ask("embed", image=0, path=str(folder / "embedding.npy"))
     theirs = np.load(folder / "embedding.npy").reshape(PATCH_GRID, PATCH_GRID, -1)
     mine = material.runtime.features(material.images[0])
     inner = slice(4, -4)  # anomalib averages zeros in at the border, halfsigma does not
     off = np.abs(theirs - mine)[inner, inner].max() / np.abs(theirs).max()
-    drift = [
-        np.abs(np.subtract(scores[name], scores["torch"])).max() for name in ("openvino", "openvino_f32")
-    ]
+    drift = [np.abs(np.subtract(scores[name], scores["torch"])).max() for name in ("openvino", "openvino_f32")]
     spread = float(np.ptp(scores["torch"]))
     rank = float(np.corrcoef(scores["torch"], scores["score"])[0, 1])
     return [

@@ -49,9 +49,7 @@ class Material:
         runtime = build_runtime(spec, neighbourhood=NEIGHBOURHOOD, kind="openvino")
         backbone = load_backbone(spec)
         weights_file, images_file = folder / "weights.safetensors", folder / "images.npy"
-        save_file(
-            {key: tensor.contiguous() for key, tensor in backbone.network.state_dict().items()}, weights_file
-        )
+        save_file({key: tensor.contiguous() for key, tensor in backbone.network.state_dict().items()}, weights_file)
         np.save(images_file, pixels)
         maps = [runtime.features(image) for image in pixels]
         features = np.concatenate([each.reshape(-1, each.shape[-1]) for each in maps])
@@ -72,12 +70,10 @@ def describe_machine(theirs: dict[str, Any], material: Material, *, threads: int
             f"- Processor: {_processor()}; {os.cpu_count()} in the machine, {len(os.sched_getaffinity(0))} "
             f"allowed to either side by the operating system. Threads: halfsigma {usable_threads()}, "
             f"anomalib's torch {theirs['torch_threads']}, OpenVINO {threads} on both sides.",
-            f"- Load average of the machine at the start: {os.getloadavg()[0]:.1f} (above 1, others worked "
-            "on it).",
+            f"- Load average of the machine at the start: {os.getloadavg()[0]:.1f} (above 1, others worked on it).",
             f"- halfsigma's side: Python {platform.python_version()}, "
             + ", ".join(f"{name} {version(name)}" for name in ours),
-            "- anomalib's side: "
-            + ", ".join(f"{name} {number}" for name, number in theirs["versions"].items()),
+            "- anomalib's side: " + ", ".join(f"{name} {number}" for name, number in theirs["versions"].items()),
         ]
     )
 

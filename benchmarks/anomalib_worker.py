@@ -117,9 +117,7 @@ class Bench:
         cpu_ms = (time.process_time() - processor) * 1e3 / len(images)
         return {"ms": milliseconds, "cpu_ms": cpu_ms, "scores": scores}
 
-    def coreset(
-        self, features: str, n_select: int, project: bool, picks: str, projected: str
-    ) -> dict[str, Any]:
+    def coreset(self, features: str, n_select: int, project: bool, picks: str, projected: str) -> dict[str, Any]:
         """Select as anomalib does; without the projection its loop gets the features as they are."""
         embedding = torch.from_numpy(np.load(features))
         # A third axis is anomalib's own way of leaving out the projection.

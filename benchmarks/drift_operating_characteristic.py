@@ -195,7 +195,9 @@ def drift_curve(task: tuple[str, int, int, int, int]) -> list[tuple[float, float
 
 def _print_false_alarms(rows: Sequence[FalseAlarms]) -> None:
     print("\nFalse alarms on quiet nights (budget: drift 0.1, warning 0.5 a line-year)")
-    print(f"{'':28s}{'line-years':>10s}{'drift':>8s}{'warning':>9s}{'(runs)':>8s}{'(nights)':>9s}{'burst':>8s}{'insuff.':>9s}")
+    print(
+        f"{'':28s}{'line-years':>10s}{'drift':>8s}{'warning':>9s}{'(runs)':>8s}{'(nights)':>9s}{'burst':>8s}{'insuff.':>9s}"
+    )
 
     def line(name: str, chosen: Sequence[FalseAlarms]) -> None:
         years = sum(row.line_years for row in chosen)
@@ -260,7 +262,9 @@ def main() -> None:
             print(f"  {family:8s} n={n} reference={n_reference}: " + "  ".join(f"{s:g}: {p:.3f}" for s, p in curve))
     print(f"\n{time.perf_counter() - start:.0f} s in all")
     if options.json:
-        options.json.write_text(json.dumps({"false_alarms": [asdict(r) for r in rows], "power": [asdict(r) for r in claims]}))
+        options.json.write_text(
+            json.dumps({"false_alarms": [asdict(r) for r in rows], "power": [asdict(r) for r in claims]})
+        )
 
 
 if __name__ == "__main__":

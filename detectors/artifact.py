@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -49,7 +48,7 @@ def save_version(version: DetectorVersion, folder: Path) -> str:
         raise ArtifactError(f"{folder.parent} cannot be written: {error.strerror}", hint="check its rights") from error
     try:
         digest = _write(version, unfinished)
-        os.replace(unfinished, folder)
+        unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return digest

@@ -36,4 +36,4 @@ class MemoryBank:
             (m, neighbours) float32.
         """
         squared, _ = self._index.search(np.ascontiguousarray(queries, np.float32), min(neighbours, len(self)))
-        return np.sqrt(np.maximum(squared, 0.0), dtype=np.float32)
+        return np.asarray(np.sqrt(np.maximum(squared, 0.0)), np.float32)

@@ -47,7 +47,7 @@ class PartTemplate:
     @classmethod
     def of(cls, small_images: Sequence[NDArray[np.float32]]) -> PartTemplate:
         """The average of what `small_gray` made of the line's good images."""
-        return cls(np.mean(np.stack(small_images), axis=0, dtype=np.float64).astype(np.float32))
+        return cls(np.asarray(np.mean(np.stack(small_images), axis=0, dtype=np.float64), np.float32))
 
 
 def measure_covariates(

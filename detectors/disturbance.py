@@ -170,9 +170,7 @@ def disturb(
 
     Raises `ImageError` for another shape or dtype.
     """
-    if image.dtype not in (np.uint8, np.uint16) or not (
-        image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-    ):
+    if image.dtype not in (np.uint8, np.uint16) or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise ImageError(
             f"found {image.shape} of {image.dtype}, expected (H, W) or (H, W, 3) in uint8 or uint16",
             hint="read the image with detectors.images.read_photograph",
@@ -220,9 +218,7 @@ def _move(moves: list[Disturbance], light: Float) -> Float:
         else:
             step[:2] = cv2.getRotationMatrix2D(centre, 0.0, move.strength)
         total = step @ total
-    moved = cv2.warpAffine(
-        light, total[:2], (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+    moved = cv2.warpAffine(light, total[:2], (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, dtype=np.float32)
 
 
@@ -314,10 +310,9 @@ def _jpeg(light: Float, disturbance: Disturbance, rng: np.random.Generator) -> F
     encoded = cv2.imencode(".jpg", eight_bit[..., ::-1] if light.ndim == 3 else eight_bit, quality)[1]
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR if light.ndim == 3 else cv2.IMREAD_GRAYSCALE)
     if decoded is None:
-        raise ImageError(
-            "The image cannot be compressed as JPEG.", hint="JPEG holds at most 65,500 px a side."
-        )
-    return (decoded[..., ::-1] if light.ndim == 3 else decoded).astype(np.float32) / np.float32(255)
+        raise ImageError("The image cannot be compressed as JPEG.", hint="JPEG holds at most 65,500 px a side.")
+    back = decoded[..., ::-1] if light.ndim == 3 else decoded
+    return np.asarray(back, np.float32) / np.float32(255)
 
 
 def _per_pixel(factor: NDArray[np.floating], light: Float) -> Float:

@@ -19,7 +19,6 @@ from detectors.runtime import FeatureRuntime
 from detectors.version import DetectorVersion
 from halfsigma import TooFewImages, __version__
 
-
 MIN_FIT_IMAGES = 20
 """Fewer good images say nothing of how good images differ."""
 
@@ -122,9 +121,7 @@ def fit_version(
     )
 
 
-def _prepare_one(
-    path: Path, sha256: str, pixels: Pixels, *, framing: Framing, white_level: int
-) -> PreparedImage:
+def _prepare_one(path: Path, sha256: str, pixels: Pixels, *, framing: Framing, white_level: int) -> PreparedImage:
     image = to_uint8_rgb(pixels, white_level=white_level)
     return PreparedImage(
         path=path,

@@ -182,7 +182,7 @@ def _pixels_of(image: Image.Image, *, name: str) -> Pixels:
 
 def _is_16_bit_colour(image: Image.Image) -> bool:
     """Pillow keeps only the high byte of 16-bit colour; before loading, its tile names the raw mode (``RGB;16B``)."""
-    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)
+    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _decode_16_bit_colour(data: bytes, *, name: str) -> NDArray[np.uint16]:
@@ -201,7 +201,7 @@ def _taken_at(image: Image.Image) -> datetime | None:
     if not isinstance(written, str):
         return None
     try:
-        moment = datetime.strptime(written.strip("\x00 "), "%Y:%m:%d %H:%M:%S")
+        moment = datetime.strptime(written.strip("\x00 "), "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007  # EXIF has no zone
     except ValueError:
         return None
     fraction = str(details.get(_EXIF_SUBSECOND, "")).strip("\x00 ")

@@ -115,7 +115,7 @@ class PatchCore:
     def restore(
         cls, *, arrays: Mapping[str, NDArray[np.float32]], settings: Mapping[str, object], runtime: FeatureRuntime
     ) -> Self:
-        chosen = PatchCoreSettings(**cast("dict[str, int]", dict(settings)))  # type: ignore[arg-type]
+        chosen = PatchCoreSettings(**cast("dict[str, int]", dict(settings)))
         return cls(runtime, PatchProjection.restore(arrays), MemoryBank(arrays["bank"]), chosen)
 
 

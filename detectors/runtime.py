@@ -15,6 +15,7 @@ from detectors.backbone import Backbone, BackboneSpec, empty_backbone, load_back
 from halfsigma import ArtifactError, DetectorError
 
 if TYPE_CHECKING:
+    import openvino
     import torch
 
 RuntimeName = Literal["openvino", "torch"]
@@ -105,7 +106,7 @@ class OpenVinoRuntime:
         openvino.save_model(self._model, folder / _IR_FILE, compress_to_fp16=False)
         return {"name": self.name, "precision": "f32", "openvino": openvino.__version__}
 
-    def _request_for(self, size: tuple[int, int]) -> object:
+    def _request_for(self, size: tuple[int, int]) -> openvino.InferRequest:
         """Static shapes run up to a third faster than dynamic ones; a line has few, so each is compiled once."""
         import openvino
 
@@ -185,7 +186,7 @@ def _patch_module(backbone: Backbone, *, neighbourhood: int) -> torch.nn.Module:
     import torch
     from torch.nn import functional
 
-    class PatchFeatures(torch.nn.Module):
+    class PatchFeatures(torch.nn.Module):  # type: ignore[misc]  # torch is not followed
         def __init__(self) -> None:
             super().__init__()
             self.network = backbone.network
@@ -212,9 +213,7 @@ def _patch_module(backbone: Backbone, *, neighbourhood: int) -> torch.nn.Module:
                 if neighbourhood > 1:
                     local = functional.avg_pool2d(each, neighbourhood, 1, neighbourhood // 2, count_include_pad=False)
                 if each is not maps[0]:
-                    local = functional.interpolate(
-                        local, size=maps[0].shape[-2:], mode="bilinear", align_corners=False
-                    )
+                    local = functional.interpolate(local, size=maps[0].shape[-2:], mode="bilinear", align_corners=False)
                 joined.append(local)
             return torch.cat(joined, dim=1).permute(0, 2, 3, 1)
 

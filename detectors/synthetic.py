@@ -85,9 +85,7 @@ Painter = Callable[[Float, _Brush, np.random.Generator], tuple[Float, Float]]
 """(light, brush, rng) → what lies in the defect's place, and its cover from 0 to 1, (H, W)."""
 
 
-def add_defect(
-    image: Image, rng: np.random.Generator, *, kind: str, size: float, strength: float
-) -> SyntheticDefect:
+def add_defect(image: Image, rng: np.random.Generator, *, kind: str, size: float, strength: float) -> SyntheticDefect:
     """A copy of `image` with one defect of the stated kind, size and strength at a random place.
 
     image: (H, W) or (H, W, 3) RGB, uint8 or uint16, any size from 1 x 1 pixel. `strength` is ignored by `wear`,
@@ -113,9 +111,7 @@ def add_defect(
         )
     painter = KINDS.get(kind)
     if painter is None:
-        raise UsageError(
-            f"There is no kind of defect named {kind!r}.", hint=f"Choose one of: {', '.join(KINDS)}."
-        )
+        raise UsageError(f"There is no kind of defect named {kind!r}.", hint=f"Choose one of: {', '.join(KINDS)}.")
     if not (0 < size <= 1 and strength > 0):
         raise UsageError(
             f"A defect cannot have the size {size!r} and the strength {strength!r}.",
@@ -130,9 +126,7 @@ def add_defect(
     mask = cover > 0
     mixed = light + _per_pixel(cover, light) * (painted - light)
     values = np.rint(np.clip(mixed, 0.0, 1.0) * np.float32(white)).astype(image.dtype)
-    return SyntheticDefect(
-        np.where(_per_pixel(mask, light), values, image), mask, kind, float(size), float(strength)
-    )
+    return SyntheticDefect(np.where(_per_pixel(mask, light), values, image), mask, kind, float(size), float(strength))
 
 
 def random_defect(image: Image, rng: np.random.Generator, *, kind: str | None = None) -> SyntheticDefect:

@@ -107,9 +107,8 @@ def bulk_move(scores: NDArray[np.float64], night: Sample, reference: Sample, *, 
     )
     # The lower half, which defects reach last, says where to begin.
     half = math.ceil(0.5 * n)
-    centre = (
-        _mean(night.total, math.floor(LOWER * n), half)
-        + widening * (reference.centre - _mean(reference.total, math.floor(LOWER * m), math.ceil(0.5 * m)))
+    centre = _mean(night.total, math.floor(LOWER * n), half) + widening * (
+        reference.centre - _mean(reference.total, math.floor(LOWER * m), math.ceil(0.5 * m))
     )
     removed = -1
     for _ in range(ROUNDS):
@@ -123,7 +122,9 @@ def bulk_move(scores: NDArray[np.float64], night: Sample, reference: Sample, *, 
         centre = _centre(night.total, n - removed)
     kept = night.ordered[: n - removed]
     low, high = _edges(kept, LOWER, UPPER)
-    unit_variance = (n * _unit_variance(kept) * n / len(kept) + PRIOR_SCORES * reference.unit_variance) / (n + PRIOR_SCORES)
+    unit_variance = (n * _unit_variance(kept) * n / len(kept) + PRIOR_SCORES * reference.unit_variance) / (
+        n + PRIOR_SCORES
+    )
     median = reference.ordered[m // 2]
     # A wider night has its low ranks lower although its middle has not moved.
     correction = (widening - 1.0) * (reference.centre - float(median))

@@ -87,7 +87,10 @@ def _shares(
 ) -> dict[str, float]:
     """Slope times move over the bulk shift, for each covariate that moved; empty when the model explains nothing."""
     columns = [
-        (name, (reference.covariates[name] - reference.covariates[name].mean()) / reference.covariates[name].std(ddof=1))
+        (
+            name,
+            (reference.covariates[name] - reference.covariates[name].mean()) / reference.covariates[name].std(ddof=1),
+        )
         for name in names
         if reference.covariates[name].std(ddof=1) >= LEAST_SPREAD.get(name, 0.0)
     ]
@@ -127,7 +130,9 @@ def phrase(name: str, usual: float, tonight: float) -> str:
         case "contrast":
             return f"the contrast is {amount}{'higher' if difference > 0 else 'lower'}"
         case "sharpness":
-            return f"the picture is {'sharper' if difference > 0 else 'softer'} (fine detail x {math.exp(difference):.2f})"
+            return (
+                f"the picture is {'sharper' if difference > 0 else 'softer'} (fine detail x {math.exp(difference):.2f})"
+            )
         case "noise":
             return f"the picture is {amount}{'noisier' if difference > 0 else 'smoother'}"
         case "offset_x":

@@ -36,9 +36,7 @@ def write_evidently_report(reference: Reference, window: Window, path: Path | st
         raise DriftError("Evidently is not installed", hint="install it: pip install 'halfsigma[evidently]'") from error
 
     names = [
-        name
-        for name in window.covariates
-        if name in reference.covariates and np.ptp(reference.covariates[name]) > 0.0
+        name for name in window.covariates if name in reference.covariates and np.ptp(reference.covariates[name]) > 0.0
     ]
     usual = pd.DataFrame({"score": reference.scores} | {name: reference.covariates[name] for name in names})
     tonight = pd.DataFrame({"score": window.scores} | {name: window.covariates[name] for name in names})

@@ -57,9 +57,7 @@ class Measurement:
     """Probability that a bulk shift of `noticed_shift` tonight would be called drift."""
 
 
-def measure(
-    reference: Reference, windows: Sequence[Window], *, settings: DriftSettings | None = None
-) -> Measurement:
+def measure(reference: Reference, windows: Sequence[Window], *, settings: DriftSettings | None = None) -> Measurement:
     """Measures the last of `windows` against the reference and the nights before it.
 
     `windows` are all nights of *one* version, oldest first: scores of different versions are never compared.

@@ -120,5 +120,3 @@ def restlessness(nights: Sequence[Night], rho: float) -> float:
     steps = np.minimum(np.diff(estimate) ** 2 / (variance[1:] + variance[:-1]), LARGEST_STEP) / MEAN_CLIPPED_STEP
     ratio = (PRIOR_STEPS + float(steps.sum())) / (PRIOR_STEPS + len(steps))
     return max(ratio, 1.0)
-
-

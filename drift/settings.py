@@ -47,7 +47,9 @@ class DriftSettings:
                 raise UsageError(f"{name} is {value}, expected a number between 0 and 1", hint="see DriftSettings")
         for name in ("half_sigma", "level_z", "change_z", "noticed_shift"):
             if not getattr(self, name) > 0.0:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected a number above 0", hint="see DriftSettings")
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}, expected a number above 0", hint="see DriftSettings"
+                )
         for name in ("least_effective", "history_nights", "forecast_nights"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least 1", hint="see DriftSettings")

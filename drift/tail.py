@@ -53,6 +53,4 @@ def heavy_tail(
         if level == SHOWN_LEVEL:
             shown = (beyond, k / (m + 1))
     beyond, expected = shown
-    return Tail(
-        share=max((beyond / n - expected) / (1.0 - expected), 0.0), n_beyond=beyond, expected=expected * n, p=p
-    )
+    return Tail(share=max((beyond / n - expected) / (1.0 - expected), 0.0), n_beyond=beyond, expected=expected * n, p=p)

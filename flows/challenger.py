@@ -39,9 +39,7 @@ _CURATED = "curated.json"
 _GATES = "gates.json"
 
 
-def request_retrain(
-    workspace: Workspace, line_name: str, *, night: date, base_version: int, reason: str
-) -> Retrain:
+def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_version: int, reason: str) -> Retrain:
     """The retrain of this line, night and version: a new one, or the one there is; a failed one starts again.
 
     While another retrain of the same version is under way or waits for a person, that one is given: a line has one
@@ -64,9 +62,13 @@ def next_step(state: str) -> str | None:
     >>> next_step("curated"), next_step("promoted")
     ('fit', None)
     """
-    return {"requested": "curate", "curated": "fit", "fitted": "gate", "gated": "register", "registered": "conclude"}.get(
-        state
-    )
+    return {
+        "requested": "curate",
+        "curated": "fit",
+        "fitted": "gate",
+        "gated": "register",
+        "registered": "conclude",
+    }.get(state)
 
 
 def run_step(workspace: Workspace, retrain_id: int, *, progress: Progress = no_progress) -> Retrain:

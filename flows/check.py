@@ -103,9 +103,7 @@ def _other_p_values(workspace: Workspace, checked_now: set[str], night: date) ->
 def _record(workspace: Workspace, done: CheckedLine, night: date) -> None:
     with workspace.database.session() as session:
         line = lines.get_line(session, done.line)
-        checks.record_check(
-            session, line, done.version, night, verdict=done.verdict.kind, document=done.to_dict()
-        )
+        checks.record_check(session, line, done.version, night, verdict=done.verdict.kind, document=done.to_dict())
 
 
 def draw_check(workspace: Workspace, done: CheckedLine) -> Path:

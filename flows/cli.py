@@ -194,9 +194,7 @@ def retrain(line: LineName, json: Json = False) -> None:
     with open_workspace(Settings.from_environment()) as workspace:
         version, night = last_night(workspace, line)
     with progress_bar(f"retrain {line}"):
-        outcome = run_flow(
-            "retrain", line_name=line, night=night, base_version=version, reason="a person asked for it"
-        )
+        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason="a person asked for it")
     with open_workspace(Settings.from_environment()) as workspace:
         document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
     show(document, as_json=json, people=facts)

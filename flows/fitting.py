@@ -10,8 +10,8 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from detectors.artifact import save_version
-from detectors.families import family_named
 from detectors.backbone import BackboneSpec
+from detectors.families import family_named
 from detectors.fit import GoodImages, fit_version, prepare
 from detectors.images import list_images
 from detectors.patchcore import NEIGHBOURHOOD

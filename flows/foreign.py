@@ -98,7 +98,9 @@ def _read(path: Path, *, time_zone: str) -> list[_CsvScore]:
             f"{path.name} lacks the column {missing[0]!r}, found {reader.fieldnames}",
             hint=f"its first line must name {', '.join(COLUMNS)}",
         )
-    rows = [_parse(row, where=f"{path.name}, line {number}", time_zone=time_zone) for number, row in enumerate(reader, 2)]
+    rows = [
+        _parse(row, where=f"{path.name}, line {number}", time_zone=time_zone) for number, row in enumerate(reader, 2)
+    ]
     if not rows:
         raise ScoreError(f"{path.name} has no scores", hint="give at least one row under the column names")
     return rows

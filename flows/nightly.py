@@ -23,7 +23,7 @@ from registry import lines, retrains
 from registry.tables import utc_now
 
 RETRIES = 3
-RETRY_DELAYS_S = [10, 60, 300]
+RETRY_DELAYS_S = [10.0, 60.0, 300.0]
 """A database that is being restarted is back within minutes."""
 
 

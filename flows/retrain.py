@@ -19,7 +19,7 @@ from halfsigma import DatabaseError, HalfsigmaError, StoreError
 from registry.tables import Retrain
 
 RETRIES = 2
-RETRY_DELAYS_S = [5, 30]
+RETRY_DELAYS_S = [5.0, 30.0]
 """A registry or database that is being restarted is back within a minute; after that the next night tries again."""
 
 
@@ -59,7 +59,7 @@ def _may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
         state.result()
     except (StoreError, DatabaseError):
         return True
-    except Exception:  # whatever else it was will be the same in a minute; Prefect wants a verdict, not an error
+    except Exception:  # noqa: BLE001  # whatever else it was will be the same in a minute; Prefect wants a verdict, not an error
         return False
     return False
 

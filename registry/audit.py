@@ -54,9 +54,7 @@ def history(
     return list(session.scalars(query.order_by(Audit.at, Audit.id)))
 
 
-def last_entry(
-    session: Session, line: Line, *, actions: Sequence[str], until: datetime | None = None
-) -> Audit | None:
+def last_entry(session: Session, line: Line, *, actions: Sequence[str], until: datetime | None = None) -> Audit | None:
     """The latest entry of these actions up to an instant.
 
     With promotions and rollbacks as the actions it answers which version was champion then.

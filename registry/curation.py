@@ -126,9 +126,7 @@ def _without_twins(
 _LOOK_BACK = 20
 
 
-def _suspect_limit(
-    candidates: Sequence[Candidate], reference_scores: NDArray[np.float64], threshold: float
-) -> float:
+def _suspect_limit(candidates: Sequence[Candidate], reference_scores: NDArray[np.float64], threshold: float) -> float:
     scores = np.array([candidate.score for candidate in candidates])
     if scores.size == 0:
         return math.inf

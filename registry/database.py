@@ -98,9 +98,7 @@ class Database:
         """The schema's revision, or None when there is none yet; one query."""
         try:
             with self.engine.connect() as connection:
-                return connection.execute(
-                    text(f"SELECT version_num FROM {VERSION_TABLE}")
-                ).scalar_one_or_none()
+                return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one_or_none()
         except DatabaseError as error:
             if _is_missing_table(error):
                 return None
@@ -134,9 +132,7 @@ class Database:
         with self.engine.connect() as connection:
             is_sqlite = connection.dialect.name == "sqlite"
             if is_sqlite:
-                connection.exec_driver_sql(
-                    "PRAGMA foreign_keys = OFF"
-                )  # has no effect once a transaction began
+                connection.exec_driver_sql("PRAGMA foreign_keys = OFF")  # has no effect once a transaction began
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
@@ -205,9 +201,7 @@ def parse_url(url: str) -> URL:
         raise DatabaseError("the database's address cannot be read as a URL", hint=hint) from error
     backend = parsed.get_backend_name()
     if backend not in DRIVERS:
-        raise DatabaseError(
-            f"the database's address begins with {backend!r}, which is not supported", hint=hint
-        )
+        raise DatabaseError(f"the database's address begins with {backend!r}, which is not supported", hint=hint)
     return parsed.set(drivername=DRIVERS[backend])
 
 

@@ -241,9 +241,7 @@ def _settle_waiting(session: Session, line: Line, champion: int | None) -> None:
         retrains.advance(session, waiting.id, start="waiting", to="rejected", reason="another version was promoted")
 
 
-def tell(
-    session: Session, line: Line, action: str, *, actor: str, version: int, document: Mapping[str, Any]
-) -> None:
+def tell(session: Session, line: Line, action: str, *, actor: str, version: int, document: Mapping[str, Any]) -> None:
     """Audit and alert in the caller's transaction: neither without the other."""
     entry = audit.record(session, actor=actor, action=action, line=line, version=version, document=document)
     payload = {"line": line.name, "version": version, "actor": actor, **document}
@@ -255,5 +253,3 @@ def _read_reference(folder: Path) -> dict[str, Any]:
 
     document: dict[str, Any] = json.loads((folder / REFERENCE).read_text())
     return document
-
-

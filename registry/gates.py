@@ -122,9 +122,7 @@ def shift_gate(bulk_shift_sd: float, low: float, high: float) -> Gate:
     )
 
 
-def latency_gate(
-    challenger_ms: Sequence[float], champion_ms: Sequence[float], *, budget_ms: float | None
-) -> Gate:
+def latency_gate(challenger_ms: Sequence[float], champion_ms: Sequence[float], *, budget_ms: float | None) -> Gate:
     """One image is judged within the line's budget, or as fast as the champion judges it in the same minutes."""
     value = float(np.median(challenger_ms))
     usual = float(np.median(champion_ms))

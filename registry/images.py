@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -40,9 +39,7 @@ def remember(session: Session, line: Line, paths: Mapping[str, str]) -> None:
         set_={"path": statement.excluded.path},
         where=IMAGE.c.path != statement.excluded.path,
     )
-    rows = [
-        {"line_id": line.id, "sha256": sha, "path": storable(path)} for sha, path in sorted(paths.items())
-    ]
+    rows = [{"line_id": line.id, "sha256": sha, "path": storable(path)} for sha, path in sorted(paths.items())]
     session.execute(statement, rows)
 
 
@@ -106,9 +103,7 @@ def set_kept(session: Session, line: Line, kept_paths: Mapping[str, str]) -> Non
         raise UnknownImage(f"line {line.name!r} never saw {', '.join(sorted(missing)[:NAMES_LISTED])}")
     for sha256, path in kept_paths.items():
         session.execute(
-            update(IMAGE)
-            .where(IMAGE.c.line_id == line.id, IMAGE.c.sha256 == sha256)
-            .values(kept_path=storable(path))
+            update(IMAGE).where(IMAGE.c.line_id == line.id, IMAGE.c.sha256 == sha256).values(kept_path=storable(path))
         )
 
 
@@ -120,7 +115,7 @@ def _hashes_of(session: Session, line: Line, target: str) -> set[str]:
     path = Path(target)
     if path.is_file():
         return set(session.scalars(known.where(IMAGE.c.sha256 == file_sha256(path))))
-    candidates = {storable(target), storable(os.path.abspath(target))}
+    candidates = {storable(target), storable(str(Path(target).absolute()))}
     return set(session.scalars(known.where(IMAGE.c.path.in_(candidates))))
 
 

@@ -61,9 +61,7 @@ def create_line(
     }
     statement = insert(session, Line).values(row).on_conflict_do_nothing().returning(table_of(Line).c.id)
     if session.execute(statement).first() is None:
-        raise UsageError(
-            f"line {name!r} exists already", hint="choose another name, or fit the existing line again"
-        )
+        raise UsageError(f"line {name!r} exists already", hint="choose another name, or fit the existing line again")
     return get_line(session, name)
 
 
@@ -74,15 +72,11 @@ def get_line(session: Session, name: str) -> Line:
         return line
     known = list(session.scalars(select(Line.name).order_by(Line.name)))
     if not known:
-        raise UnknownLine(
-            f"no line {name!r}: there are no lines yet", hint="make one: halfsigma fit LINE --good DIR"
-        )
+        raise UnknownLine(f"no line {name!r}: there are no lines yet", hint="make one: halfsigma fit LINE --good DIR")
     listed = ", ".join(known[:NAMES_LISTED]) + (
         f" and {len(known) - NAMES_LISTED} more" if len(known) > NAMES_LISTED else ""
     )
-    raise UnknownLine(
-        f"no line {name!r}; known lines: {listed}", hint="check the spelling, or fit it: halfsigma fit"
-    )
+    raise UnknownLine(f"no line {name!r}; known lines: {listed}", hint="check the spelling, or fit it: halfsigma fit")
 
 
 def find_line(session: Session, name: str) -> Line | None:
@@ -121,9 +115,7 @@ def update_line(
     values = {column: value for column, value in given.items() if value is not None}
     if values:
         session.execute(update(Line).where(Line.id == line.id).values(values))
-    return session.scalars(
-        select(Line).where(Line.id == line.id).execution_options(populate_existing=True)
-    ).one()
+    return session.scalars(select(Line).where(Line.id == line.id).execution_options(populate_existing=True)).one()
 
 
 def record_version(
@@ -174,9 +166,7 @@ def get_version(session: Session, line: Line, number: int | None = None) -> Vers
                 hint=f"make one: halfsigma fit {line.name} --good DIR",
             )
     version = session.scalars(
-        select(Version)
-        .where(Version.line_id == line.id, Version.number == number)
-        .options(undefer(Version.reference))
+        select(Version).where(Version.line_id == line.id, Version.number == number).options(undefer(Version.reference))
     ).one_or_none()
     if version is None:
         known = [str(known.number) for known in list_versions(session, line)]
@@ -195,7 +185,7 @@ def list_versions(session: Session, line: Line) -> list[Version]:
 def aliases(session: Session, line: Line) -> dict[str, int]:
     """Which version carries which alias, e.g. ``{"champion": 3, "previous": 2}``."""
     rows = session.execute(select(Alias.alias, Alias.version).where(Alias.line_id == line.id))
-    return {alias: version for alias, version in rows}
+    return dict(rows.tuples())
 
 
 def all_aliases(session: Session) -> dict[int, dict[str, int]]:
@@ -206,9 +196,7 @@ def all_aliases(session: Session) -> dict[int, dict[str, int]]:
     return found
 
 
-def set_alias(
-    session: Session, line: Line, alias: str, version: int | None, *, at: datetime | None = None
-) -> bool:
+def set_alias(session: Session, line: Line, alias: str, version: int | None, *, at: datetime | None = None) -> bool:
     """Mirror that MLflow's alias points to this version, or to none; True when that was news.
 
     Of several processes that mirror the same move at once, exactly one is told True.
@@ -273,9 +261,7 @@ def parse_night(text: str) -> date:
             return date.fromisoformat(text)
         except ValueError:
             pass
-    raise UsageError(
-        f"night {text!r} is not a date, expected YYYY-MM-DD", hint="for example: --night 2026-11-24"
-    )
+    raise UsageError(f"night {text!r} is not a date, expected YYYY-MM-DD", hint="for example: --night 2026-11-24")
 
 
 def night_start(night: date, time_zone: str) -> datetime:
@@ -294,16 +280,12 @@ def night_of(instant: datetime, time_zone: str) -> date:
     datetime.date(2026, 11, 24)
     """
     if instant.tzinfo is None:
-        raise UsageError(
-            f"{instant.isoformat()} has no time zone", hint="say which: 2026-11-24T02:00:00+01:00"
-        )
+        raise UsageError(f"{instant.isoformat()} has no time zone", hint="say which: 2026-11-24T02:00:00+01:00")
     return instant.astimezone(check_time_zone(time_zone)).date()
 
 
 def _check_budgets(fpr_budget: float | None, latency_budget_ms: float | None) -> None:
     if fpr_budget is not None and not 0.0 < fpr_budget < 1.0:
-        raise UsageError(
-            f"false-positive budget {fpr_budget}, expected a share between 0 and 1", hint="1 % is 0.01"
-        )
+        raise UsageError(f"false-positive budget {fpr_budget}, expected a share between 0 and 1", hint="1 % is 0.01")
     if latency_budget_ms is not None and not latency_budget_ms > 0.0:
         raise UsageError(f"latency budget {latency_budget_ms} ms, expected more than 0")

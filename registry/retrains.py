@@ -102,10 +102,7 @@ def advance(
         values["reason"] = reason
     table = table_of(Retrain)
     moved = session.execute(
-        update(table)
-        .where(table.c.id == retrain_id, table.c.state == start)
-        .values(values)
-        .returning(table.c.id)
+        update(table).where(table.c.id == retrain_id, table.c.state == start).values(values).returning(table.c.id)
     ).first()
     retrain = get(session, retrain_id)
     if moved is None:
@@ -145,9 +142,7 @@ def get(session: Session, retrain_id: int) -> Retrain:
 
 def list_retrains(session: Session, line: Line) -> list[Retrain]:
     """The line's retrains, oldest first."""
-    return list(
-        session.scalars(select(Retrain).where(Retrain.line_id == line.id).order_by(Retrain.night, Retrain.id))
-    )
+    return list(session.scalars(select(Retrain).where(Retrain.line_id == line.id).order_by(Retrain.night, Retrain.id)))
 
 
 def open_retrain(session: Session, line: Line) -> Retrain | None:
@@ -162,9 +157,7 @@ def open_retrain(session: Session, line: Line) -> Retrain | None:
 
 def latest_retrains(session: Session) -> dict[int, Retrain]:
     """The last retrain of every line, by the line's id: one query for a status of all lines."""
-    rank = func.row_number().over(
-        partition_by=Retrain.line_id, order_by=(Retrain.night.desc(), Retrain.id.desc())
-    )
+    rank = func.row_number().over(partition_by=Retrain.line_id, order_by=(Retrain.night.desc(), Retrain.id.desc()))
     ranked = select(Retrain.id, rank.label("rank")).subquery()
     last = select(Retrain).join(ranked, ranked.c.id == Retrain.id).where(ranked.c.rank == 1)
     return {retrain.line_id: retrain for retrain in session.scalars(last)}

@@ -115,12 +115,10 @@ def unreadable(session: Session, line: Line, night: date) -> dict[str, str]:
         .where(UNREADABLE.c.line_id == line.id, UNREADABLE.c.night == night)
         .order_by(UNREADABLE.c.id)
     )
-    return {name: reason for name, reason in rows}
+    return dict(rows.tuples())
 
 
-def windows(
-    session: Session, line: Line, version: int, *, until: date, n_nights: int | None = None
-) -> list[Window]:
+def windows(session: Session, line: Line, version: int, *, until: date, n_nights: int | None = None) -> list[Window]:
     """The version's nights up to ``until``, oldest first, each in capture order, labelled defects left out.
 
     A night is there when the version scored images in it, or when images of it could not be read after the
@@ -133,9 +131,7 @@ def windows(
     rows = session.execute(SCORES_BETWEEN, given).all()
     defects = _hashes_labelled(session, line, "defect")
     n_unreadable = _unreadable_counts(session, line, first=first, until=until)
-    by_night = {
-        _as_date(night): list(of_night) for night, of_night in itertools.groupby(rows, key=lambda row: row[0])
-    }
+    by_night = {_as_date(night): list(of_night) for night, of_night in itertools.groupby(rows, key=lambda row: row[0])}
     return [
         _window(night, by_night.get(night, []), defects=defects, n_unreadable=n_unreadable.get(night, 0))
         for night in sorted(by_night.keys() | n_unreadable.keys())
@@ -186,9 +182,7 @@ def nights_scored(session: Session, line: Line, *, version: int | None = None) -
 def count(session: Session, line: Line, version: int, night: date) -> NightCount:
     """How many images the version scored that night, and how many of them it rejected."""
     n, n_rejected = session.execute(
-        select(func.count(), func.count().filter(SCORE.c.rejected)).where(
-            *_of(line, version), SCORE.c.night == night
-        )
+        select(func.count(), func.count().filter(SCORE.c.rejected)).where(*_of(line, version), SCORE.c.night == night)
     ).one()
     return NightCount(n_scored=int(n), n_rejected=int(n_rejected))
 
@@ -296,9 +290,7 @@ def _capture_order(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _unreadable_names(session: Session, line: Line) -> set[tuple[date, str]]:
-    rows = session.execute(
-        select(UNREADABLE.c.night, UNREADABLE.c.name).where(UNREADABLE.c.line_id == line.id)
-    )
+    rows = session.execute(select(UNREADABLE.c.night, UNREADABLE.c.name).where(UNREADABLE.c.line_id == line.id))
     return {(night, name) for night, name in rows}
 
 
@@ -312,9 +304,7 @@ def _unreadable_counts(session: Session, line: Line, *, first: date, until: date
 
 
 def _hashes_labelled(session: Session, line: Line, label: str) -> set[str]:
-    return set(
-        session.scalars(select(IMAGE.c.sha256).where(IMAGE.c.line_id == line.id, IMAGE.c.label == label))
-    )
+    return set(session.scalars(select(IMAGE.c.sha256).where(IMAGE.c.line_id == line.id, IMAGE.c.label == label)))
 
 
 def _as_date(night: Any) -> date:

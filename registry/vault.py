@@ -40,7 +40,7 @@ class Vault:
             os.close(handle)
             try:
                 shutil.copyfile(source, unfinished)
-                os.replace(unfinished, target)
+                Path(unfinished).replace(target)
             finally:
                 Path(unfinished).unlink(missing_ok=True)
         except OSError as error:

@@ -60,8 +60,7 @@ def sign(secret: str, *, message_id: str, timestamp_s: int, body: bytes) -> str:
     """
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     return " ".join(
-        "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
-        for key in read_secret(secret)
+        "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in read_secret(secret)
     )
 
 
@@ -120,9 +119,7 @@ def post(
         return pool.submit(asyncio.run, _post(url, headers, body, timeout_s, tls)).result()
 
 
-async def _post(
-    url: str, headers: dict[str, str], body: bytes, timeout_s: float, tls: ssl.SSLContext | None
-) -> Answer:
+async def _post(url: str, headers: dict[str, str], body: bytes, timeout_s: float, tls: ssl.SSLContext | None) -> Answer:
     limits = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
     try:
         async with (

@@ -77,9 +77,7 @@ class BrakePad:
         steel = (0.56 + 0.055 * brushed)[..., None] * np.array([0.97, 1.0, 1.03], np.float32)
         steel *= _tint(rng, brightness_sd=0.015, hue_sd=0.004)
 
-        part = steel * shade.steel[..., None] + shade.steel_gloss[..., None] * (
-            0.85 + 0.25 * brushed[..., None]
-        )
+        part = steel * shade.steel[..., None] + shade.steel_gloss[..., None] * (0.85 + 0.25 * brushed[..., None])
         over = forms.lining[..., None]
         part = part * (1 - over) + over * (lining * shade.lining[..., None] + shade.lining_gloss[..., None])
         part = np.ascontiguousarray(part.astype(np.float32))
@@ -140,9 +138,7 @@ def _shipped(name: Literal["gravel.png", "grass.png", "moon.png"]) -> Float:
     data = np.frombuffer(files("skimage").joinpath("data", name).read_bytes(), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     if decoded is None:
-        raise ImageError(
-            f"scikit-image's photograph {name} cannot be read", hint="install scikit-image again"
-        )
+        raise ImageError(f"scikit-image's photograph {name} cannot be read", hint="install scikit-image again")
     gray = decoded.astype(np.float32)
     return np.asarray((gray - gray.mean()) / gray.std(), dtype=np.float32)
 
@@ -217,9 +213,7 @@ def _forms() -> _Forms:
     chamfer = np.clip((74.0 - np.abs(along)) / 13.0, 0, 1)
     pad = np.clip(-lining / 1.5, 0, 1) * (5.0 + 7.0 * chamfer)
     height = 5.0 * np.sqrt(rim) + pad
-    return _Forms(
-        part=_average(_filled(body)), lining=_average(_filled(lining)), height=height.astype(np.float32)
-    )
+    return _Forms(part=_average(_filled(body)), lining=_average(_filled(lining)), height=height.astype(np.float32))
 
 
 def _rounded(x: Float, y: Float, *, half: tuple[float, float], corner: float) -> Float:
@@ -238,9 +232,7 @@ def _unit(eight_bit: NDArray[np.generic]) -> Float:
 
 
 def _average(fine: Float) -> Float:
-    return np.asarray(
-        cv2.resize(fine, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_AREA), dtype=np.float32
-    )
+    return np.asarray(cv2.resize(fine, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def _static_light(forms: _Forms) -> _Light:
@@ -249,9 +241,7 @@ def _static_light(forms: _Forms) -> _Light:
     slope_y, slope_x = np.gradient(smooth, 1.0 / _FINE)
     toward = np.array([-0.50, -0.62, 0.61])
     normal_z = 1.0 / np.sqrt(1 + slope_x**2 + slope_y**2)
-    lambert = (
-        np.clip((-slope_x * toward[0] - slope_y * toward[1] + toward[2]) * normal_z, 0, None) / toward[2]
-    )
+    lambert = np.clip((-slope_x * toward[0] - slope_y * toward[1] + toward[2]) * normal_z, 0, None) / toward[2]
     diffuse = _average((0.30 + 0.70 * lambert).astype(np.float32))
     gloss = _average(np.clip(lambert - 1.12, 0, 1).astype(np.float32))
     # Crevices: where the surroundings are higher, less of the ring light arrives.
@@ -306,9 +296,7 @@ def _fixture(rng: np.random.Generator) -> Float:
     for centre in ((62.0, 246.0), (258.0, 246.0)):
         distance = np.hypot(x - centre[0], y - centre[1])
         inside = np.clip(9.0 - distance, 0, 1)[..., None]
-        shaded = (
-            0.42 + 0.020 * ((centre[0] - x) + (centre[1] - y)) + 0.25 * np.exp(-((distance - 7) ** 2) / 1.5)
-        )
+        shaded = 0.42 + 0.020 * ((centre[0] - x) + (centre[1] - y)) + 0.25 * np.exp(-((distance - 7) ** 2) / 1.5)
         cast = np.clip(1 - np.hypot(x - centre[0] - 4, y - centre[1] - 5) / 14.0, 0, 1)[..., None]
         picture = picture * (1 - 0.7 * cast) * (1 - inside) + inside * np.clip(shaded, 0.1, 0.9)[..., None]
     return np.asarray(picture, dtype=np.float32)

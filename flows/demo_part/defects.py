@@ -158,27 +158,19 @@ def _scratch(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float
 
 def _hole(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float, Float]:
     """A pore: dark inside, the near rim in shadow, the far rim catching the light."""
-    form = _outline(
-        light.shape[:2], spot, rng, radius=rng.uniform(4.4, 7.0), rough=0.16, thin=rng.uniform(0.65, 1)
-    )
+    form = _outline(light.shape[:2], spot, rng, radius=rng.uniform(4.4, 7.0), rough=0.16, thin=rng.uniform(0.65, 1))
     soft = _blur(form, 0.7 * spot.size)
     floor = 0.22 * light + 0.015
     far = np.clip(soft - _moved(soft, 1.3 * spot.size * _LIGHT_X, 1.3 * spot.size * _LIGHT_Y), 0, 1)
     rim = np.clip(_moved(soft, -0.9 * spot.size * _LIGHT_X, -0.9 * spot.size * _LIGHT_Y) - soft, 0, 1)
     inner = soft[..., None]
-    out = (
-        light * (1 - inner)
-        + inner * floor * (1 + 0.9 * far[..., None])
-        + 0.34 * rim[..., None] * (0.35 + light)
-    )
+    out = light * (1 - inner) + inner * floor * (1 + 0.9 * far[..., None]) + 0.34 * rim[..., None] * (0.35 + light)
     return out, np.maximum(soft, rim)
 
 
 def _stain(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float, Float]:
     """Oil or coolant soaked in: the texture shows through, darker and yellower, darkest at the drying rim."""
-    form = _outline(
-        light.shape[:2], spot, rng, radius=rng.uniform(9, 16), rough=0.2, thin=rng.uniform(0.6, 1)
-    )
+    form = _outline(light.shape[:2], spot, rng, radius=rng.uniform(9, 16), rough=0.2, thin=rng.uniform(0.6, 1))
     beside = rng.normal(0, 14, 2) * spot.size
     drop_spot = _Spot(spot.x + beside[0], spot.y + beside[1], spot.size)
     drop = _outline(light.shape[:2], drop_spot, rng, radius=rng.uniform(2.5, 4.5), rough=0.12)
@@ -192,9 +184,7 @@ def _stain(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float, 
 
 def _chipped_edge(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[Float, Float]:
     """A piece broken away: a paler, rough break with a lit edge and what lies beneath in shadow."""
-    form = _outline(
-        light.shape[:2], spot, rng, radius=rng.uniform(8, 13), rough=0.24, thin=rng.uniform(0.6, 0.95)
-    )
+    form = _outline(light.shape[:2], spot, rng, radius=rng.uniform(8, 13), rough=0.24, thin=rng.uniform(0.6, 0.95))
     soft = _blur(form, 0.6 * spot.size)
     rough = _blur(rng.standard_normal(light.shape[:2]).astype(np.float32), 1.1 * spot.size)
     rough = rough / max(float(rough.std()), 1e-6)
@@ -202,9 +192,7 @@ def _chipped_edge(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[
     break_light = (0.55 * ground + 0.10) * (1 + 0.30 * rough)
     lip = np.clip(soft - _blur(soft, 1.6 * spot.size), 0, 1) * 1.6
     lit = np.clip(_relief(_blur(-soft, 0.8 * spot.size)) * 3, -0.5, 1)
-    face = (break_light + 0.22 * np.clip(lit, 0, 1) - 0.10 * lip)[..., None] * np.array(
-        [1.04, 1.0, 0.95], np.float32
-    )
+    face = (break_light + 0.22 * np.clip(lit, 0, 1) - 0.10 * lip)[..., None] * np.array([1.04, 1.0, 0.95], np.float32)
     inner = soft[..., None]
     return light * (1 - inner) + inner * np.clip(face, 0.02, 1), soft
 
@@ -213,9 +201,7 @@ def _foreign_body(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[
     """A curl of swarf or a crumb lying on the part, with a cast shadow and a highlight along its back."""
     shape = light.shape[:2]
     if rng.uniform() < 0.5:
-        form = _outline(
-            shape, spot, rng, radius=rng.uniform(4.5, 7.5), rough=0.18, thin=rng.uniform(0.5, 0.9)
-        )
+        form = _outline(shape, spot, rng, radius=rng.uniform(4.5, 7.5), rough=0.18, thin=rng.uniform(0.5, 0.9))
         back = _blur(form, 1.8 * spot.size)
     else:
         steps = np.linspace(0, 1, 80)
@@ -230,14 +216,10 @@ def _foreign_body(light: Float, spot: _Spot, rng: np.random.Generator) -> tuple[
     hue = np.array(_BODIES[int(rng.integers(len(_BODIES)))], np.float32)
     shade = _relief(back)
     shade = shade / max(float(np.abs(shade).max()), 1e-6)
-    body = (
-        hue * np.clip(0.75 + 0.55 * shade, 0.05, 2)[..., None] + 0.45 * np.clip(shade - 0.55, 0, 1)[..., None]
-    )
+    body = hue * np.clip(0.75 + 0.55 * shade, 0.05, 2)[..., None] + 0.45 * np.clip(shade - 0.55, 0, 1)[..., None]
     cast = np.zeros(shape, np.float32)
     for share in np.linspace(0.2, 1, 5):
-        cast = np.maximum(
-            cast, _moved(form, -_LIGHT_X * 4 * spot.size * share, -_LIGHT_Y * 4 * spot.size * share)
-        )
+        cast = np.maximum(cast, _moved(form, -_LIGHT_X * 4 * spot.size * share, -_LIGHT_Y * 4 * spot.size * share))
     shadow = 0.6 * _blur(cast, 1.1 * spot.size)[..., None]
     edge = _blur(form, 0.5 * spot.size)[..., None]
     return light * (1 - shadow) * (1 - edge) + edge * body, np.maximum(edge[..., 0], 0.4 * cast)

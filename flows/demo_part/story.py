@@ -166,9 +166,7 @@ def _write(
     seeds = iter(np.random.SeedSequence(seed).spawn(n_fit + n_golden + n_night * len(plans)))
     kinds = list(KINDS)
     good = directory / "good"
-    orders = [
-        _Order(good / f"{k + 1:04d}{suffix}", "fit", k, None, (), next(seeds), None) for k in range(n_fit)
-    ]
+    orders = [_Order(good / f"{k + 1:04d}{suffix}", "fit", k, None, (), next(seeds), None) for k in range(n_fit)]
     golden: dict[Path, str] = {}
     for k in range(n_golden):
         kind = kinds[k % len(kinds)]
@@ -194,9 +192,7 @@ def _write(
             index = n_golden + number * n_night + k
             orders.append(_Order(path, "nights", index, defect, disturbances, next(seeds), mask_path))
             paths.append(path)
-        nights.append(
-            DemoNight(night, plan.title, folder, tuple(paths), defects, masks, describe(disturbances))
-        )
+        nights.append(DemoNight(night, plan.title, folder, tuple(paths), defects, masks, describe(disturbances)))
     for folder in {p.parent for order in orders for p in (order.path, order.mask_path) if p is not None}:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_N_THREADS) as pool:

@@ -50,9 +50,7 @@ def as_rgb8(image: Pixels) -> NDArray[np.uint8]:
     """Any photograph as (H, W, 3) uint8; of sixteen bits the brightest pixel just shows white."""
     pixels: NDArray[np.uint8]
     if image.dtype == np.uint16:
-        pixels = np.rint(image.astype(np.float32) * (255.0 / max(int(image.max(initial=1)), 1))).astype(
-            np.uint8
-        )
+        pixels = np.rint(image.astype(np.float32) * (255.0 / max(int(image.max(initial=1)), 1))).astype(np.uint8)
     else:
         pixels = image.astype(np.uint8, copy=False)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)

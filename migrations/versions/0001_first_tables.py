@@ -20,10 +20,8 @@ depends_on = None
 
 AUDIT_TRIGGERS = {
     "sqlite": (
-        "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit is "
-        "append-only'); END",
-        "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit is "
-        "append-only'); END",
+        "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
+        "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
         "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit "
         "WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END",
     ),
@@ -152,9 +150,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["line_id"], ["line.id"], name=op.f("fk_retrain_line_id_line")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_retrain")),
-        sa.UniqueConstraint(
-            "line_id", "night", "base_version", name=op.f("uq_retrain_line_id_night_base_version")
-        ),
+        sa.UniqueConstraint("line_id", "night", "base_version", name=op.f("uq_retrain_line_id_night_base_version")),
     )
     op.create_table(
         "score",

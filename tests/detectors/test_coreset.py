@@ -75,9 +75,7 @@ def test_the_selection_is_that_of_plain_greedy(
     with pytest.MonkeyPatch.context() as patch:
         if small:
             small_steps(patch)
-        assert greedy_coreset(features, n_select, first=first).tolist() == plain_greedy(
-            features, n_select, first=first
-        )
+        assert greedy_coreset(features, n_select, first=first).tolist() == plain_greedy(features, n_select, first=first)
 
 
 @pytest.mark.parametrize("elements", [FLOATS, TIES, WILD], ids=["floats", "ties", "wild"])
@@ -87,15 +85,11 @@ def test_growing_an_old_bank_selects_what_plain_greedy_adds_to_it(
     elements: st.SearchStrategy[float], data: st.DataObject
 ) -> None:
     features = data.draw(hnp.arrays(np.float32, SHAPES, elements=elements))
-    start = data.draw(
-        hnp.arrays(np.float32, (data.draw(st.integers(1, 10)), features.shape[1]), elements=elements)
-    )
+    start = data.draw(hnp.arrays(np.float32, (data.draw(st.integers(1, 10)), features.shape[1]), elements=elements))
     n_select = data.draw(st.integers(1, len(features)))
     with pytest.MonkeyPatch.context() as patch:
         small_steps(patch)
-        assert greedy_coreset(features, n_select, start=start).tolist() == plain_greedy(
-            features, n_select, start=start
-        )
+        assert greedy_coreset(features, n_select, start=start).tolist() == plain_greedy(features, n_select, start=start)
 
 
 def test_patches_of_a_photograph_are_selected_as_plain_greedy_selects_them() -> None:
@@ -105,9 +99,7 @@ def test_patches_of_a_photograph_are_selected_as_plain_greedy_selects_them() -> 
 
 def test_features_far_from_the_origin_are_selected_as_plain_greedy_selects_them() -> None:
     rng = np.random.default_rng(0)
-    features = (1e4 + rng.normal(size=(3000, 16))).astype(
-        np.float32
-    )  # float32 keeps three digits of the spread
+    features = (1e4 + rng.normal(size=(3000, 16))).astype(np.float32)  # float32 keeps three digits of the spread
     assert greedy_coreset(features, 200, first=0).tolist() == plain_greedy(features, 200)
 
 
@@ -122,9 +114,7 @@ def test_clusters_too_far_apart_for_float32_products_are_selected_as_plain_greed
 def test_every_certified_bound_holds_for_the_defined_distance() -> None:
     rng = np.random.default_rng(2)
     for d in (1, 7, 152, 1536):
-        features = (rng.normal(size=(300, d)) * 10.0 ** rng.uniform(-4, 4, size=(300, 1)) + 5).astype(
-            np.float32
-        )
+        features = (rng.normal(size=(300, d)) * 10.0 ** rng.uniform(-4, 4, size=(300, 1)) + 5).astype(np.float32)
         rows = np.arange(20, 300)
         with coreset._own_threads() as workers:
             search = coreset._Search(features, features[:0], 20, workers=workers)
@@ -139,9 +129,7 @@ def test_every_certified_bound_holds_for_the_defined_distance() -> None:
 
 
 def test_a_matrix_product_below_float32_precision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        coreset, "_error_share", lambda n_features: 0.0
-    )  # as if the product erred by more than that
+    monkeypatch.setattr(coreset, "_error_share", lambda n_features: 0.0)  # as if the product erred by more than that
     features = (1e4 + np.random.default_rng(0).normal(size=(3000, 16))).astype(np.float32)
     features[0] = -1e6
     with pytest.raises(DetectorError, match="off by more than float32 allows"):
@@ -207,9 +195,7 @@ def test_points_that_are_all_equally_far_are_selected_by_ascending_index() -> No
 
 
 def test_nothing_of_the_size_of_a_distance_matrix_is_held() -> None:
-    features = (
-        np.random.default_rng(4).normal(size=(20_000, 64)).astype(np.float32)
-    )  # 5 MB; n × n would be 1600 MB
+    features = np.random.default_rng(4).normal(size=(20_000, 64)).astype(np.float32)  # 5 MB; n × n would be 1600 MB
     tracemalloc.start()
     try:
         greedy_coreset(features, 100)

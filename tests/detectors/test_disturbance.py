@@ -101,9 +101,7 @@ def test_a_warmer_lamp_moves_colours_and_leaves_gray_cameras_alone() -> None:
     np.testing.assert_array_equal(disturb(gray, [Disturbance("warmth", 0.1)], _rng()), gray)
 
 
-@pytest.mark.parametrize(
-    ("direction", "row", "column"), [(0, 20, 25), (90, 15, 20), (180, 20, 15), (270, 25, 20)]
-)
+@pytest.mark.parametrize(("direction", "row", "column"), [(0, 20, 25), (90, 15, 20), (180, 20, 15), (270, 25, 20)])
 def test_a_shift_moves_the_part_where_it_points(direction: float, row: int, column: int) -> None:
     after = disturb(_spot(), [Disturbance("shift", 5, direction_deg=direction)], _rng())
     assert after[row, column] == 255 and int(after.astype(int).sum()) == 255
@@ -178,9 +176,7 @@ def test_the_order_given_does_not_matter() -> None:
         Disturbance("gain", 0.8),
         Disturbance("shift", 3),
     ]
-    np.testing.assert_array_equal(
-        disturb(_photo(), changes, _rng()), disturb(_photo(), changes[::-1], _rng())
-    )
+    np.testing.assert_array_equal(disturb(_photo(), changes, _rng()), disturb(_photo(), changes[::-1], _rng()))
 
 
 @given(st.sampled_from(sorted(KINDS)), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
@@ -192,9 +188,9 @@ def test_nothing_breaks_whatever_the_size(name: str, where: float, height: int, 
 
 
 def test_labels_are_words_for_people() -> None:
-    assert describe(
-        [Disturbance("warmth", 0.08), Disturbance("gain", 0.8), Disturbance("rotation", 1.6)]
-    ) == ("part turned by 1.6°, lamp 8 % warmer, lamp 20 % darker")
+    assert describe([Disturbance("warmth", 0.08), Disturbance("gain", 0.8), Disturbance("rotation", 1.6)]) == (
+        "part turned by 1.6°, lamp 8 % warmer, lamp 20 % darker"
+    )
     assert describe([]) == "nothing changed"
 
 
@@ -204,17 +200,13 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     assert "defocus" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    ("name", "strength"), [("gain", -0.1), ("jpeg", 0), ("dirt", 0.95), ("noise", float("nan"))]
-)
+@pytest.mark.parametrize(("name", "strength"), [("gain", -0.1), ("jpeg", 0), ("dirt", 0.95), ("noise", float("nan"))])
 def test_an_impossible_strength_is_refused(name: str, strength: float) -> None:
     with pytest.raises(UsageError, match=name):
         Disturbance(name, strength)
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)]
-)
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
 def test_what_is_no_photograph_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ImageError):
         disturb(image, [Disturbance("gain", 0.5)], _rng())

@@ -116,9 +116,7 @@ def test_wear_takes_texture_and_leaves_the_mean() -> None:
 
 
 def test_a_gray_part_in_three_channels_gets_a_defect_with_colour() -> None:
-    defect = add_defect(
-        _part((64, 64, 3), np.uint8), np.random.default_rng(0), kind="hole", size=0.3, strength=2.0
-    )
+    defect = add_defect(_part((64, 64, 3), np.uint8), np.random.default_rng(0), kind="hole", size=0.3, strength=2.0)
     inside = defect.image[defect.mask].astype(int)
     assert (inside.max(axis=1) > inside.min(axis=1)).any()
 
@@ -154,7 +152,5 @@ def test_what_is_no_photograph_is_refused_with_a_remedy(image: np.ndarray) -> No
 )
 def test_an_impossible_defect_is_refused_with_a_remedy(kind: str, size: float, strength: float) -> None:
     with pytest.raises(UsageError) as caught:
-        add_defect(
-            np.zeros((8, 8), np.uint8), np.random.default_rng(0), kind=kind, size=size, strength=strength
-        )
+        add_defect(np.zeros((8, 8), np.uint8), np.random.default_rng(0), kind=kind, size=size, strength=strength)
     assert caught.value.hint

@@ -15,7 +15,9 @@ from halfsigma import DriftError
 
 
 def test_the_report_is_one_page_about_score_and_covariates(rng: np.random.Generator, tmp_path: Path) -> None:
-    reference = Reference(scores=rng.normal(size=60), covariates={"brightness": rng.normal(size=60), "width": np.ones(60)})
+    reference = Reference(
+        scores=rng.normal(size=60), covariates={"brightness": rng.normal(size=60), "width": np.ones(60)}
+    )
     night = Window(
         night=date(2026, 1, 1),
         scores=rng.normal(size=40),
@@ -30,7 +32,9 @@ def test_the_report_is_one_page_about_score_and_covariates(rng: np.random.Genera
 def test_a_night_of_two_images_has_no_report(rng: np.random.Generator, tmp_path: Path) -> None:
     with pytest.raises(DriftError, match="has 2 images"):
         write_evidently_report(
-            Reference(scores=rng.normal(size=60)), Window(night=date(2026, 1, 1), scores=[1.0, 2.0]), tmp_path / "r.html"
+            Reference(scores=rng.normal(size=60)),
+            Window(night=date(2026, 1, 1), scores=[1.0, 2.0]),
+            tmp_path / "r.html",
         )
 
 

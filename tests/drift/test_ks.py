@@ -24,7 +24,9 @@ def test_the_statistic_is_scipys_with_ties_and_without(window: np.ndarray, refer
 def test_the_p_value_at_whole_sample_sizes_is_scipys_asymptotic_one(window: np.ndarray, reference: np.ndarray) -> None:
     expected = ks_2samp(window, reference, method="asymp")
     p = ks_p(float(expected.statistic), n_window=len(window), n_reference=len(reference))
-    assert p == pytest.approx(expected.pvalue, rel=1e-3 if expected.pvalue < 0.1 else None, abs=4e-3 * (expected.pvalue > 0.09))
+    assert p == pytest.approx(
+        expected.pvalue, rel=1e-3 if expected.pvalue < 0.1 else None, abs=4e-3 * (expected.pvalue > 0.09)
+    )
 
 
 @pytest.mark.parametrize("n", [20, 75, 171, 1000])

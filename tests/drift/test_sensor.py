@@ -100,5 +100,7 @@ def test_another_part_on_the_belt_is_named_and_a_darker_softer_picture_of_the_sa
 
     other = part(rng, N, light=0.8, contrast=0.05, detail=-4.0, grain=0.02)
     assert kind(other) == ("sensor_fault", "another_part")
-    aged = {name: values.copy() for name, values in part(rng, N, light=0.3, contrast=0.12, detail=-4.0, grain=0.006).items()}
+    aged = {
+        name: values.copy() for name, values in part(rng, N, light=0.3, contrast=0.12, detail=-4.0, grain=0.006).items()
+    }
     assert kind(aged) == ("drift", None)

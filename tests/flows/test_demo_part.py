@@ -32,9 +32,7 @@ FIRST = date(2026, 11, 16)
 
 @pytest.fixture(scope="module")
 def part(tmp_path_factory: pytest.TempPathFactory) -> DemoPart:
-    return write_demo_part(
-        tmp_path_factory.mktemp("part"), first_night=FIRST, n_fit=12, n_night=25, n_golden=5
-    )
+    return write_demo_part(tmp_path_factory.mktemp("part"), first_night=FIRST, n_fit=12, n_night=25, n_golden=5)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +82,7 @@ def test_the_folders_hold_what_the_story_tells(part: DemoPart) -> None:
 def test_the_same_seed_writes_the_same_bytes_and_needs_no_network(tmp_path: Path, no_network: None) -> None:
     plans = (NightPlan("a night", 0.25, (Disturbance("shift", 3), Disturbance("noise", 0.01))),)
     for name, seed in (("one", 7), ("two", 7), ("other", 8)):
-        write_demo_part(
-            tmp_path / name, first_night=FIRST, n_fit=3, n_night=4, n_golden=2, plans=plans, seed=seed
-        )
+        write_demo_part(tmp_path / name, first_night=FIRST, n_fit=3, n_night=4, n_golden=2, plans=plans, seed=seed)
     assert _digest(tmp_path / "one") == _digest(tmp_path / "two")
     assert _digest(tmp_path / "one") != _digest(tmp_path / "other")
 
@@ -118,9 +114,7 @@ def test_a_defect_changes_the_pixels_under_its_mask_and_hardly_any_other(kind: s
     pad = BrakePadSource(seed=0)
     good = pad.take("fit", 0, np.random.default_rng(seed)).pixels
     spoilt = pad.take("fit", 0, np.random.default_rng(seed), defect=kind)
-    assert (
-        spoilt.kind == kind and spoilt.mask is not None and good.shape == spoilt.pixels.shape == (256, 256, 3)
-    )
+    assert spoilt.kind == kind and spoilt.mask is not None and good.shape == spoilt.pixels.shape == (256, 256, 3)
     assert 8 < spoilt.mask.sum() < 0.06 * spoilt.mask.size, "seen by a person, and no part is ruined all over"
 
 
@@ -133,7 +127,7 @@ def test_a_defect_is_seen_on_gray_as_well_and_leaves_its_photograph_alone(kind: 
     spoilt = add_defect(gray, where, np.random.default_rng(1), kind=kind)
     np.testing.assert_array_equal(gray, before)
     difference = np.abs(spoilt.light - gray)
-    assert spoilt.light.shape == gray.shape and 0 <= spoilt.light.min() and spoilt.light.max() <= 1
+    assert spoilt.light.shape == gray.shape and spoilt.light.min() >= 0 and spoilt.light.max() <= 1
     assert difference[spoilt.mask].mean() > 0.03
     assert difference[~cv2.dilate(spoilt.mask.astype(np.uint8), np.ones((9, 9))).astype(bool)].mean() < 0.005
 

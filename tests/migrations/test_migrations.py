@@ -141,9 +141,7 @@ def test_a_migration_tells_its_purpose_and_its_way_back_and_imports_no_models(pa
         name
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        )
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
     assert imported == {"__future__", "alembic", "sqlalchemy"}  # the models move on, a migration does not
 

@@ -34,9 +34,7 @@ AT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 
 def _run_as_other(command: list[str], folder: Path) -> None:
     """PostgreSQL refuses to run as root: as root, run it as the user that its package made."""
-    other: dict[str, Any] = (
-        {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-    )
+    other: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
     done = subprocess.run(
         command,
         cwd=folder,
@@ -108,9 +106,7 @@ def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> I
 
 
 @pytest.fixture(scope="session")
-def migrated(
-    backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def migrated(backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a migrated database: the template of SQLite's, the only one on PostgreSQL."""
     if backend == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('template')}/halfsigma.db"

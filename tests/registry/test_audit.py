@@ -31,9 +31,7 @@ POSTGRESQL_CHANGES = ["TRUNCATE audit", "TRUNCATE line CASCADE"]
 
 def test_an_entry_is_never_changed(database: Database, backend: str) -> None:
     with database.session() as session:
-        audit.record(
-            session, actor="anna", action="promoted", version=2, document={"why": "gates passed"}, at=AT
-        )
+        audit.record(session, actor="anna", action="promoted", version=2, document={"why": "gates passed"}, at=AT)
     for change in CHANGES + (SQLITE_CHANGES if backend == "sqlite" else POSTGRESQL_CHANGES):
         with pytest.raises(DatabaseError, match="audit is append-only"), database.session() as session:
             session.execute(text(change))
@@ -65,9 +63,7 @@ def test_history_is_by_line_and_instant_oldest_first(session: Session, line: Lin
 def test_the_last_promotion_before_an_instant_says_who_was_champion(session: Session, line: Line) -> None:
     moves = [(0, "promoted", 1), (10, "promoted", 2), (12, "rolled_back", 1), (11, "checked", None)]
     for days, action, version in moves:
-        audit.record(
-            session, actor="a", action=action, line=line, version=version, at=AT + timedelta(days=days)
-        )
+        audit.record(session, actor="a", action=action, line=line, version=version, at=AT + timedelta(days=days))
 
     def champion(days: float) -> int | None:
         moved = ["promoted", "rolled_back"]

@@ -195,9 +195,7 @@ def test_sqlite_is_in_wal_with_foreign_keys(tmp_path: Path) -> None:
 
 def test_a_row_of_no_line_is_refused(database: Database) -> None:
     with pytest.raises(DatabaseError) as caught, database.session() as session:
-        session.execute(
-            text("INSERT INTO unreadable (line_id, night, name, reason) VALUES (7, '2026-01-01', '', '')")
-        )
+        session.execute(text("INSERT INTO unreadable (line_id, night, name, reason) VALUES (7, '2026-01-01', '', '')"))
     assert "refuses this by one of its rules" in caught.value.hint
 
 
@@ -311,11 +309,7 @@ def test_a_database_that_the_server_does_not_have_is_an_error_with_a_hint(url: s
 
 def test_a_connection_that_the_server_dropped_is_replaced(database: Database, url: str, backend: str) -> None:
     with database.engine.connect() as connection:
-        pid = (
-            connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
-            if backend == "postgresql"
-            else None
-        )
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() if backend == "postgresql" else None
     if pid is not None:
         with Database(url) as other, other.engine.connect() as connection:
             connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")

@@ -83,9 +83,7 @@ def test_a_label_that_does_not_exist_is_refused(session: Session, line: Line, fi
         images.label(session, line, [files[0]], "bad")
 
 
-def test_an_image_seen_again_elsewhere_keeps_its_label(
-    session: Session, line: Line, files: list[Path]
-) -> None:
+def test_an_image_seen_again_elsewhere_keeps_its_label(session: Session, line: Line, files: list[Path]) -> None:
     sha256 = images.file_sha256(files[0])
     images.label(session, line, [files[0]], "defect")
     images.remember(session, line, {sha256: "/archive/img0.png"})

@@ -57,17 +57,13 @@ def test_anything_else_is_no_line_name(session: Session, name: str) -> None:
         ({"latency_budget_ms": 0.0}, "expected more than 0"),
     ],
 )
-def test_a_line_is_refused_when_a_value_is_not_of_the_form(
-    session: Session, given: dict[str, Any], found: str
-) -> None:
+def test_a_line_is_refused_when_a_value_is_not_of_the_form(session: Session, given: dict[str, Any], found: str) -> None:
     with pytest.raises(UsageError, match=found):
         create_line(session, "tiles", detector="patchcore", **given)
 
 
 def test_a_line_is_found_as_it_was_made(session: Session) -> None:
-    create_line(
-        session, "tiles", detector="padim", time_zone="Europe/Vienna", policy="shadow", fpr_budget=0.02, at=AT
-    )
+    create_line(session, "tiles", detector="padim", time_zone="Europe/Vienna", policy="shadow", fpr_budget=0.02, at=AT)
     session.expire_all()
     line = get_line(session, "tiles")
     assert (line.detector, line.time_zone, line.policy) == ("padim", "Europe/Vienna", "shadow")

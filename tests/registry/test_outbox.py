@@ -25,9 +25,7 @@ from registry.outbox import Delivery, backoff_s, deliver_due, enqueue, list_aler
 from registry.tables import Alert, Line
 from registry.webhook import Answer
 
-_spec = importlib.util.spec_from_file_location(
-    "halfsigma_test_webhook", Path(__file__).with_name("test_webhook.py")
-)
+_spec = importlib.util.spec_from_file_location("halfsigma_test_webhook", Path(__file__).with_name("test_webhook.py"))
 assert _spec is not None and _spec.loader is not None
 _webhook = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_webhook)
@@ -105,9 +103,7 @@ def test_an_alert_of_a_key_is_enqueued_once_whatever_became_of_it(
     assert len(receiver.received) == 1
 
 
-def test_an_alert_of_what_was_rolled_back_never_leaves(
-    database: Database, receiver: Any, clock: Clock
-) -> None:
+def test_an_alert_of_what_was_rolled_back_never_leaves(database: Database, receiver: Any, clock: Clock) -> None:
     with pytest.raises(RuntimeError), database.session() as session:
         enqueue(session, kind="drift", dedup_key="a", payload={}, at=AT)
         raise RuntimeError("the check failed after all")
@@ -115,9 +111,7 @@ def test_an_alert_of_what_was_rolled_back_never_leaves(
     assert receiver.received == []
 
 
-def test_alerts_leave_in_the_order_in_which_they_fell_due(
-    database: Database, receiver: Any, clock: Clock
-) -> None:
+def test_alerts_leave_in_the_order_in_which_they_fell_due(database: Database, receiver: Any, clock: Clock) -> None:
     for minutes, key in ((2, "c"), (0, "a"), (1, "b")):
         with database.session() as session:
             enqueue(session, kind=key, dedup_key=key, payload={}, at=AT + timedelta(minutes=minutes))
@@ -144,25 +138,19 @@ def test_a_refused_alert_is_sent_again_later_under_the_same_id(
     assert alerts()["a"].last_error is None
 
 
-def test_one_refused_alert_does_not_hold_up_the_others(
-    database: Database, receiver: Any, clock: Clock
-) -> None:
+def test_one_refused_alert_does_not_hold_up_the_others(database: Database, receiver: Any, clock: Clock) -> None:
     put(database, "a", "b")
     receiver.status = 500
     assert run(database, receiver.url, clock) == Delivery(n_retried_later=2)
 
 
-def test_a_receiver_that_is_not_there_is_tried_once_a_run(
-    database: Database, clock: Clock, alerts: Any
-) -> None:
+def test_a_receiver_that_is_not_there_is_tried_once_a_run(database: Database, clock: Clock, alerts: Any) -> None:
     put(database, "a", "b", "c")
     assert run(database, NOWHERE, clock) == Delivery(n_retried_later=1)
     assert sorted(alert.attempts for alert in alerts().values()) == [0, 0, 1]
 
 
-def test_after_the_stated_time_of_failures_an_alert_is_dead(
-    database: Database, clock: Clock, alerts: Any
-) -> None:
+def test_after_the_stated_time_of_failures_an_alert_is_dead(database: Database, clock: Clock, alerts: Any) -> None:
     put(database, "a", "b")
     n_runs = 0
     while any(alert.state == "pending" for alert in alerts().values()):
@@ -255,15 +243,10 @@ def test_the_pause_doubles_up_to_an_hour_and_half_of_it_is_random() -> None:
     assert backoff_s(3, np.random.default_rng(5)) == backoff_s(3, np.random.default_rng(5))
 
 
-def test_many_deliverers_at_once_send_each_alert_once(
-    database: Database, receiver: Any, clock: Clock
-) -> None:
+def test_many_deliverers_at_once_send_each_alert_once(database: Database, receiver: Any, clock: Clock) -> None:
     put(database, *(f"alert{n}" for n in range(20)))
     deliveries: list[Delivery] = []
-    threads = [
-        threading.Thread(target=lambda: deliveries.append(run(database, receiver.url, clock)))
-        for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: deliveries.append(run(database, receiver.url, clock))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -36,9 +36,7 @@ AT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 
 @pytest.fixture
 def retrain(session: Session, line: Line) -> Retrain:
-    return request(
-        session, line, night=NIGHT, base_version=1, reason="drift", document={"n_curated": 0}, at=AT
-    )
+    return request(session, line, night=NIGHT, base_version=1, reason="drift", document={"n_curated": 0}, at=AT)
 
 
 def put_into(session: Session, retrain: Retrain, state: str) -> None:
@@ -79,15 +77,11 @@ def test_a_state_that_does_not_exist_is_refused(session: Session, retrain: Retra
 
 def test_a_step_from_a_state_that_is_past_is_refused(session: Session, retrain: Retrain) -> None:
     advance(session, retrain.id, start="requested", to="curated")
-    with pytest.raises(
-        IllegalTransition, match="is 'curated', expected 'requested': another process moved it"
-    ):
+    with pytest.raises(IllegalTransition, match="is 'curated', expected 'requested': another process moved it"):
         advance(session, retrain.id, start="requested", to="curated")
 
 
-def test_a_retrain_is_one_a_line_night_and_base_version(
-    session: Session, line: Line, retrain: Retrain
-) -> None:
+def test_a_retrain_is_one_a_line_night_and_base_version(session: Session, line: Line, retrain: Retrain) -> None:
     advance(session, retrain.id, start="requested", to="curated")
     again = request(session, line, night=NIGHT, base_version=1, reason="asked twice")
     other = request(session, line, night=NIGHT, base_version=2, reason="another base")
@@ -119,13 +113,9 @@ def test_a_failed_retrain_is_run_again_from_the_start(session: Session, line: Li
     assert open_one is not None and open_one.id == retrain.id
 
 
-def test_the_latest_retrain_of_every_line_is_one_query(
-    session: Session, line: Line, retrain: Retrain
-) -> None:
+def test_the_latest_retrain_of_every_line_is_one_query(session: Session, line: Line, retrain: Retrain) -> None:
     later = request(session, line, night=NIGHT + timedelta(days=1), base_version=1, reason="drift")
-    assert {line_id: found.id for line_id, found in retrains.latest_retrains(session).items()} == {
-        line.id: later.id
-    }
+    assert {line_id: found.id for line_id, found in retrains.latest_retrains(session).items()} == {line.id: later.id}
 
 
 def test_an_unknown_retrain_is_said_to_be_unknown(session: Session) -> None:
@@ -133,9 +123,7 @@ def test_an_unknown_retrain_is_said_to_be_unknown(session: Session) -> None:
         advance(session, 99, start="requested", to="curated")
 
 
-def test_of_many_that_take_the_same_step_at_once_one_wins(
-    database: Database, line: Line, session: Session
-) -> None:
+def test_of_many_that_take_the_same_step_at_once_one_wins(database: Database, line: Line, session: Session) -> None:
     retrain = request(session, line, night=NIGHT, base_version=1, reason="drift")
     session.commit()
     n_threads = 6

@@ -43,7 +43,7 @@ def row(number: int, *, night: date = NIGHT, score: float | None = None, **given
         "captured_at": night_start(night, "UTC"),
         "night": night,
         "score": float(number) if score is None else score,
-        "covariates": {name: number + 0.5 for name in COVARIATES},
+        "covariates": dict.fromkeys(COVARIATES, number + 0.5),
     }
     return ScoreRow(**{**values, **given})
 
@@ -83,24 +83,18 @@ def test_no_rows_are_no_new_scores(session: Session, line: Line) -> None:
     ],
     ids=["other bytes", "another instant", "another name"],
 )
-def test_what_differs_in_its_identity_is_another_score(
-    session: Session, line: Line, change: dict[str, Any]
-) -> None:
+def test_what_differs_in_its_identity_is_another_score(session: Session, line: Line, change: dict[str, Any]) -> None:
     assert log_scores(session, line, 1, [row(1), row(1, **change)]) == 2
 
 
 def test_another_version_or_line_logs_its_own_scores(session: Session, line: Line) -> None:
     other = create_line(session, "press_12", detector="padim")
     assert [log_scores(session, *to, rows(3)) for to in ((line, 1), (line, 2), (other, 1))] == [3, 3, 3]
-    assert [
-        len(windows(session, *to, until=NIGHT)[0].scores) for to in ((line, 1), (line, 2), (other, 1))
-    ] == [3] * 3
+    assert [len(windows(session, *to, until=NIGHT)[0].scores) for to in ((line, 1), (line, 2), (other, 1))] == [3] * 3
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
-def test_a_score_that_is_no_number_is_refused_and_nothing_is_logged(
-    session: Session, line: Line, score: float
-) -> None:
+def test_a_score_that_is_no_number_is_refused_and_nothing_is_logged(session: Session, line: Line, score: float) -> None:
     with pytest.raises(ScoreError, match=r"the score of img3\.png on 2026-11-23 is (nan|inf|-inf)"):
         log_scores(session, line, 1, [row(1), row(2), row(3, score=score)])
     assert n_rows(session) == 0
@@ -111,9 +105,7 @@ def test_a_naive_instant_is_refused(session: Session, line: Line) -> None:
         log_scores(session, line, 1, [row(1, captured_at=datetime(2026, 11, 23, 1, 0))])
 
 
-def test_windows_come_in_capture_order_whatever_order_they_were_logged_in(
-    session: Session, line: Line
-) -> None:
+def test_windows_come_in_capture_order_whatever_order_they_were_logged_in(session: Session, line: Line) -> None:
     early = [row(n, captured_at=START + timedelta(seconds=1)) for n in (30, 31)]
     unordered = [*rows(20), *early]
     random.Random(0).shuffle(unordered)
@@ -131,9 +123,7 @@ def test_a_score_comes_back_to_the_last_bit(session: Session, line: Line) -> Non
     assert windows(session, line, 1, until=NIGHT)[0].scores.tobytes() == given.tobytes()
 
 
-def test_windows_are_one_a_night_oldest_first_and_end_at_the_night_asked_for(
-    session: Session, line: Line
-) -> None:
+def test_windows_are_one_a_night_oldest_first_and_end_at_the_night_asked_for(session: Session, line: Line) -> None:
     nights = [NIGHT + timedelta(days=days) for days in (0, 1, 4, 5)]
     for size, night in enumerate(reversed(nights), start=1):
         log_scores(session, line, 1, rows(size, night=night))
@@ -201,9 +191,7 @@ def test_a_foreign_detectors_scores_carry_no_covariates(session: Session, line: 
     assert dict(windows(session, line, 1, until=NIGHT)[0].covariates) == {}
 
 
-def test_curation_sees_every_image_of_the_night_with_its_label_and_place(
-    session: Session, line: Line
-) -> None:
+def test_curation_sees_every_image_of_the_night_with_its_label_and_place(session: Session, line: Line) -> None:
     log_scores(session, line, 1, [row(2, rejected=True), row(1), row(10)])
     images.remember(session, line, {sha(2): "/in/img2.png", sha(10): "/in/img10.png"})
     images.label(session, line, [sha(2)], "defect")
@@ -236,9 +224,7 @@ def test_numbers_in_names_are_ordered_as_numbers(numbers: Sequence[int]) -> None
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_is_logged_in_whatever_batches_ends_at_the_same_rows(
-    session: Session, line: Line, seed: int
-) -> None:
+def test_whatever_is_logged_in_whatever_batches_ends_at_the_same_rows(session: Session, line: Line, seed: int) -> None:
     rng = random.Random(seed)
     everything = [row(n, night=NIGHT + timedelta(days=n % 3)) for n in range(60)]
     logged: set[str] = set()
@@ -252,9 +238,7 @@ def test_whatever_is_logged_in_whatever_batches_ends_at_the_same_rows(
     assert found == [one.score for one in sorted(everything, key=lambda one: (one.night, one.score))]
 
 
-def test_many_that_log_the_same_night_at_once_log_it_once(
-    database: Database, line: Line, session: Session
-) -> None:
+def test_many_that_log_the_same_night_at_once_log_it_once(database: Database, line: Line, session: Session) -> None:
     n_new: list[int] = []
     barrier = threading.Barrier(4)
 

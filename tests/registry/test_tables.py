@@ -28,9 +28,7 @@ A_VALUE = {
 
 def test_an_instant_comes_back_in_utc_whatever_zone_it_had(session: Session) -> None:
     vienna = timezone(timedelta(hours=2))
-    create_line(
-        session, "tiles", detector="patchcore", at=datetime(2026, 7, 1, 1, 30, 0, 123456, tzinfo=vienna)
-    )
+    create_line(session, "tiles", detector="patchcore", at=datetime(2026, 7, 1, 1, 30, 0, 123456, tzinfo=vienna))
     session.expire_all()
     created_at = get_line(session, "tiles").created_at
     assert created_at == datetime(2026, 6, 30, 23, 30, 0, 123456, tzinfo=UTC)
@@ -62,9 +60,7 @@ def test_a_value_that_is_not_declared_is_refused_by_the_database_itself(
         del given["line_id"]
     given[column] = "'nonsense'"
     with pytest.raises(DatabaseError, match=f"ck_{table}_{column}"), database.session() as session:
-        session.execute(
-            text(f"INSERT INTO {table} ({', '.join(given)}) VALUES ({', '.join(given.values())})")
-        )
+        session.execute(text(f"INSERT INTO {table} ({', '.join(given)}) VALUES ({', '.join(given.values())})"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,9 +101,7 @@ def verified(secret: str, headers: dict[str, str], body: bytes) -> bool:
     content = lower["webhook-id"].encode() + b"." + lower["webhook-timestamp"].encode() + b"." + body
     expected = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
     versions = [part.split(",", 1) for part in lower["webhook-signature"].split(" ")]
-    return any(
-        version == "v1" and hmac.compare_digest(signature, expected) for version, signature in versions
-    )
+    return any(version == "v1" and hmac.compare_digest(signature, expected) for version, signature in versions)
 
 
 def test_the_published_example_has_the_published_signature() -> None:
@@ -146,9 +144,7 @@ def test_a_new_secret_is_of_the_specifications_form() -> None:
     assert read_secret(secret) == read_secret(secret.rstrip("="))
 
 
-@pytest.mark.parametrize(
-    "secret", ["", " ", "whsec_", "whsec_geheim!", "whsec_c2hvcnQ=", "hunter2", f"{SECRET} x"]
-)
+@pytest.mark.parametrize("secret", ["", " ", "whsec_", "whsec_geheim!", "whsec_c2hvcnQ=", "hunter2", f"{SECRET} x"])
 def test_what_is_no_secret_is_refused_without_being_repeated(secret: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_secret(secret)
@@ -157,9 +153,7 @@ def test_what_is_no_secret_is_refused_without_being_repeated(secret: str) -> Non
         assert part not in caught.value.message.split()
 
 
-@pytest.mark.parametrize(
-    "url", ["", "mes.plant/hook", "ftp://mes.plant/hook", "http://", "file:///etc/passwd"]
-)
+@pytest.mark.parametrize("url", ["", "mes.plant/hook", "ftp://mes.plant/hook", "http://", "file:///etc/passwd"])
 def test_what_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="not http:// or https://"):
         check_url(url)
@@ -187,17 +181,13 @@ def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
         (503, "refused"),
     ],
 )
-def test_only_a_2xx_is_a_delivery_and_only_410_is_for_ever(
-    receiver: Receiver, status: int, kind: str
-) -> None:
+def test_only_a_2xx_is_a_delivery_and_only_410_is_for_ever(receiver: Receiver, status: int, kind: str) -> None:
     receiver.status = status
     answer = send(receiver.url)
     assert answer.kind == kind and f"HTTP {status}" in answer.detail
 
 
-@pytest.mark.parametrize(
-    "value", ["17", format_datetime(datetime.now(UTC) + timedelta(days=400)), "soon", "-1"]
-)
+@pytest.mark.parametrize("value", ["17", format_datetime(datetime.now(UTC) + timedelta(days=400)), "soon", "-1"])
 def test_retry_after_is_seconds_or_a_date_or_nothing(receiver: Receiver, value: str) -> None:
     receiver.status, receiver.headers = 503, {"Retry-After": value}
     seconds = send(receiver.url).retry_after_s
