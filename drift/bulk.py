@@ -28,7 +28,7 @@ LARGEST_EXCESS = 0.30
 LOW_BLOCK, HIGH_BLOCK = (0.05, 0.20), (0.35, 0.50)
 """Ranks whose means' distance is the spread; both below the median, of equal width."""
 SPREAD_Z = 2.0
-"""A night's spread counts as changed beyond this many standard errors; only what is beyond it is believed."""
+"""A night's spread counts as changed beyond this many standard errors, and the farther beyond the more fully."""
 IGNORANCE = 0.5
 """Half of what the excess moved the centre by is carried as a standard error: overlapping defects remain in the bulk."""
 PRIOR_SCORES = 20.0
@@ -144,7 +144,8 @@ def _widening(night: Sample, reference: Sample, inflation: float) -> float:
         return 1.0
     log_ratio = math.log(night.spread / reference.spread)
     error = math.sqrt(night.spread_variance * inflation + reference.spread_variance)
-    return math.exp(math.copysign(max(abs(log_ratio) - SPREAD_Z * error, 0.0), log_ratio))
+    believed = max(1.0 - (SPREAD_Z * error / log_ratio) ** 2, 0.0) if log_ratio else 0.0  # Breiman's garrote
+    return math.exp(believed * log_ratio)
 
 
 def _ranks(n: int, lower: float, upper: float) -> tuple[int, int]:
