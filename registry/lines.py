@@ -185,7 +185,7 @@ def list_versions(session: Session, line: Line) -> list[Version]:
 def aliases(session: Session, line: Line) -> dict[str, int]:
     """Which version carries which alias, e.g. ``{"champion": 3, "previous": 2}``."""
     rows = session.execute(select(Alias.alias, Alias.version).where(Alias.line_id == line.id))
-    return dict(rows.tuples())
+    return {row[0]: row[1] for row in rows}
 
 
 def all_aliases(session: Session) -> dict[int, dict[str, int]]:

@@ -115,7 +115,7 @@ def unreadable(session: Session, line: Line, night: date) -> dict[str, str]:
         .where(UNREADABLE.c.line_id == line.id, UNREADABLE.c.night == night)
         .order_by(UNREADABLE.c.id)
     )
-    return dict(rows.tuples())
+    return {row[0]: row[1] for row in rows}
 
 
 def windows(session: Session, line: Line, version: int, *, until: date, n_nights: int | None = None) -> list[Window]:
