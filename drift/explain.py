@@ -7,15 +7,23 @@ import math
 from drift.measurement import Measurement
 
 
+REMEDIES = {
+    "black": "No part explains such pictures: look at lamp, trigger and camera before anything is retrained.",
+    "saturated": "No part explains such pictures: look at exposure and lamp before anything is retrained.",
+    "frozen": "A running line never repeats a picture to the last pixel: restart the camera, then check the night again.",
+    "wrong_size": "The camera's settings were changed: put them back, or fit the line anew with pictures of this size.",
+    "unreadable": "Look at how the files are written and copied before anything is retrained.",
+    "another_part": "Check what runs on the line; a part of its own needs a line of its own.",
+}
+"""What to do, for every kind of `drift.sensor.SensorFault`."""
+
+
 def explain(m: Measurement, *, kind: str, burst: bool, q: float, trend_warns: bool) -> str:
     """Two sentences: what was seen, and what it means or asks for."""
     match kind:
         case "sensor_fault":
             assert m.fault is not None
-            return (
-                f"{m.fault.phrase[0].upper()}{m.fault.phrase[1:]}. "
-                "No part explains such pictures: look at the camera before anything is retrained."
-            )
+            return f"{m.fault.phrase[0].upper()}{m.fault.phrase[1:]}. {REMEDIES[m.fault.kind]}"
         case "insufficient":
             return f"{_seen(m)} {_missing(m)}"
         case "drift":
@@ -29,13 +37,28 @@ def explain(m: Measurement, *, kind: str, burst: bool, q: float, trend_warns: bo
                 "That looks like real defects, not like a changed picture: check the parts; nothing is retrained."
             )
         case "warning":
-            return f"{_shift(m)}, less than the half that would start a retrain. {_forecast(m, trend_warns)}"
+            return f"{_shift(m)}, {_not_yet(m, q=q)}. {_forecast(m, trend_warns)}"
         case _:
+            chance = ""
+            if m.since is not None and abs(m.since.estimate) >= m.settings.half_sigma:
+                chance = ", which with so few images can still be chance"
             return (
-                f"The good images score where the reference does: shift {_sd(m)}. "
-                f"{m.n} images (worth {m.n_effective:.0f} independent ones) would have shown a shift of "
+                f"No lasting shift is seen: the bulk lies {_sd(m)} from the reference{chance}. "
+                f"{_images(m.n)} (worth {m.n_effective:.0f} independent ones) would have shown a shift of "
                 f"{m.settings.noticed_shift:g} standard deviation with {100 * m.power:.0f} % probability."
             )
+
+
+def _images(n: int) -> str:
+    return f"{n} image" if n == 1 else f"{n} images"
+
+
+def _not_yet(m: Measurement, *, q: float) -> str:
+    if m.since is None or abs(m.since.estimate) < m.settings.half_sigma:
+        return f"less than the {m.settings.half_sigma:g} that would start a retrain"
+    if q > m.settings.alpha:
+        return f"but the distributions do not differ beyond chance yet (q {q:.2g}, limit {m.settings.alpha:g})"
+    return "which is not yet proved well enough for a retrain"
 
 
 def _sd(m: Measurement) -> str:
@@ -81,14 +104,21 @@ def _forecast(m: Measurement, trend_warns: bool) -> str:
 
 def _seen(m: Measurement) -> str:
     if m.tonight is None:
-        return f"Only {m.n} images were scored, too few to say where the bulk lies."
+        were = "was" if m.n == 1 else "were"
+        return f"Only {_images(m.n)} {were} scored, too few to say where the bulk lies."
+    worth = f"{_images(m.n)} (worth {m.n_effective:.0f} independent ones)"
+    if m.power >= m.settings.noticed_power:
+        return f"{worth} are fewer than the {m.settings.least_effective} independent ones that a verdict rests on."
     return (
-        f"{m.n} images (worth {m.n_effective:.0f} independent ones) would show a shift of "
-        f"{m.settings.noticed_shift:g} standard deviation with only {100 * m.power:.0f} % probability."
+        f"{worth} would show a shift of {m.settings.noticed_shift:g} standard deviation with only "
+        f"{100 * m.power:.0f} % probability."
     )
 
 
 def _missing(m: Measurement) -> str:
     if m.n_missing is None:
         return "More images a night cannot help: the reference is too small or too spread; fit with more good images."
-    return f"{m.n_missing} more images are needed for {100 * m.settings.noticed_power:.0f} %."
+    more = f"{m.n_missing} more {'image is' if m.n_missing == 1 else 'images are'} needed"
+    if m.tonight is not None and m.power >= m.settings.noticed_power:
+        return f"{more}."
+    return f"{more} for {100 * m.settings.noticed_power:.0f} % probability."

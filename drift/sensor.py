@@ -21,6 +21,9 @@ FROZEN_REPEATS = 5
 FAULT_SHARE = 0.1
 """A tenth of the night's images faulty is a fault of the camera, fewer are left out and named."""
 
+UNREADABLE_SHARE = 0.5
+"""A few broken files are listed and left out; when half cannot be read, something is wrong with all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class SensorFault:
@@ -54,16 +57,17 @@ def faulty_images(reference: Reference, window: Window) -> dict[str, NDArray[np.
 
 
 def sensor_fault(window: Window, faults: Mapping[str, NDArray[np.bool_]]) -> SensorFault | None:
-    """The commonest fault, if a tenth of the night's images or more show one."""
+    """The commonest fault, if a tenth of the night's images or more show one, or half of the files cannot be read."""
     files = window.n + window.n_unreadable
-    counts = {kind: int(mask.sum()) for kind, mask in faults.items()}
-    counts["unreadable"] = window.n_unreadable
+    if files == 0:
+        return None
+    counts = {name: int(mask.sum()) for name, mask in faults.items()}
+    faulty = int(np.logical_or.reduce(list(faults.values())).sum()) if faults else 0
+    if window.n_unreadable >= UNREADABLE_SHARE * files:
+        counts = {"unreadable": window.n_unreadable}
+    elif faulty == 0 or faulty < FAULT_SHARE * files:
+        return None
     kind = max(counts, key=lambda name: counts[name])
-    everything = int(np.logical_or.reduce(list(faults.values())).sum()) if faults else 0
-    if files == 0 or everything + window.n_unreadable < FAULT_SHARE * files:
-        return None
-    if counts[kind] == 0:
-        return None
     wording = {
         "black": "are black",
         "saturated": "are saturated (almost every pixel at black or white)",

@@ -104,3 +104,8 @@ def test_another_part_on_the_belt_is_named_and_a_darker_softer_picture_of_the_sa
         name: values.copy() for name, values in part(rng, N, light=0.3, contrast=0.12, detail=-4.0, grain=0.006).items()
     }
     assert kind(aged) == ("drift", None)
+
+
+def test_a_few_unreadable_files_are_no_fault_of_the_camera(reference, rng) -> None:
+    night = Window(night=date(2026, 1, 1), scores=rng.normal(5.0, 1.0, N), covariates=pictures(rng, N), n_unreadable=20)
+    assert judge_lines([(reference, [night])])[0].kind == "stable"
