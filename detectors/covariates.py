@@ -126,8 +126,20 @@ _POLAR_WINDOW = _window(_LOG_POLAR_PX, _LOG_POLAR_PX)
 def _offset(small: NDArray[np.float32], template: PartTemplate) -> tuple[float, float]:
     if small.std() < 1e-4 or template.mean_image.std() < 1e-4:
         return 0.0, 0.0
-    (x, y), _ = cv2.phaseCorrelate(template.mean_image, small, _SQUARE_WINDOW)
+    x, y = _displacement(template.mean_image, small, _SQUARE_WINDOW)
     return float(x) / TEMPLATE_PX, float(y) / TEMPLATE_PX
+
+
+def _displacement(
+    first: NDArray[np.float32], second: NDArray[np.float32], window: NDArray[np.float32]
+) -> tuple[float, float]:
+    """(x, y) by which ``second`` lies from ``first``, in pixels.
+
+    OpenCV multiplies the images that it is given by the window in place: it gets copies, or every photograph would
+    change the template for the next one.
+    """
+    (x, y), _ = cv2.phaseCorrelate(first.copy(), second.copy(), window)
+    return x, y
 
 
 def _log_polar_spectrum(small: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -147,6 +159,6 @@ def _log_polar_spectrum(small: NDArray[np.float32]) -> NDArray[np.float32]:
 def _rotation(small: NDArray[np.float32], template: PartTemplate) -> float:
     if small.std() < 1e-4 or template.mean_image.std() < 1e-4:
         return 0.0
-    (_, y), _ = cv2.phaseCorrelate(template._spectrum, _log_polar_spectrum(small), _POLAR_WINDOW)
+    _, y = _displacement(template._spectrum, _log_polar_spectrum(small), _POLAR_WINDOW)
     degrees = -float(y) * 180.0 / _LOG_POLAR_PX
     return float(np.clip(degrees, -MAX_ROTATION_DEG, MAX_ROTATION_DEG))
