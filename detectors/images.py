@@ -24,6 +24,7 @@ MAX_PIXELS = 200_000_000
 """A larger header is a broken or hostile file: 200 megapixels are beyond industrial area cameras."""
 MAX_ASPECT = 8.0
 """A part's photograph longer than this needs tiling, not shrinking: it is refused rather than squashed."""
+EIGHT_BIT_WHITE = 255
 
 _EXIF_IFD = 0x8769
 _EXIF_TAKEN_AT = 0x9003
@@ -119,7 +120,7 @@ def white_level_of(images: Iterable[Pixels]) -> int:
     """
     images = list(images)
     if all(image.dtype == np.uint8 for image in images):
-        return 255
+        return EIGHT_BIT_WHITE
     brightest = max(int(image.max()) * (257 if image.dtype == np.uint8 else 1) for image in images)
     return next(level for level in (1023, 4095, 16383, 65535) if brightest <= level)
 
@@ -127,10 +128,19 @@ def white_level_of(images: Iterable[Pixels]) -> int:
 def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
     """(height, width, 3) uint8, with ``white_level`` of 16-bit images at 255 (brighter pixels saturate).
 
+    Raises:
+        ImageError: a 16-bit image on a line whose camera took 8-bit ones (``white_level`` 255): scaled like those it
+            would be white all over.
+
     >>> to_uint8_rgb(np.full((2, 2), 4095, np.uint16), white_level=4095)[0, 0].tolist()
     [255, 255, 255]
     """
     if pixels.dtype == np.uint16:
+        if white_level <= EIGHT_BIT_WHITE:
+            raise ImageError(
+                "a 16-bit image, but the line was fitted on 8-bit ones",
+                hint="set the camera back to 8 bits, or fit the line again on 16-bit images",
+            )
         scaled = np.minimum(pixels.astype(np.float32) * (255.0 / white_level), 255.0)
         eight = np.rint(scaled).astype(np.uint8)
     else:

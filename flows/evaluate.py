@@ -72,11 +72,15 @@ def evaluate(
             n_unreadable += 1
             continue
         size = version.framing.canvas_size(*item.pixels.shape[:2])
-        if size not in seen_sizes:
-            version.score(item.pixels)
-            seen_sizes.add(size)
-        started = time.perf_counter()
-        judged = version.score(item.pixels)
+        try:
+            if size not in seen_sizes:
+                version.score(item.pixels)
+                seen_sizes.add(size)
+            started = time.perf_counter()
+            judged = version.score(item.pixels)
+        except ImageError:
+            n_unreadable += 1
+            continue
         times_ms.append((time.perf_counter() - started) * 1e3)
         scores.append(judged.score)
         is_defect.append(index >= len(good_paths))

@@ -12,6 +12,7 @@ from detectors.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
 from flows.workspace import Workspace
+from halfsigma import ImageError
 from registry import deployment, images, lines, scores
 from registry.scores import ScoreRow
 from registry.tables import Line
@@ -61,7 +62,12 @@ def ingest(
         if known is not None:
             n_reject += known.rejected
             continue
-        row = _judge(item, version, name=name, line=line, night=night)
+        try:
+            row = _judge(item, version, name=name, line=line, night=night)
+        except ImageError as error:
+            unreadable.append(Unreadable(item.path, f"{item.path.name}: {error.message}"))
+            n_scored -= 1
+            continue
         n_reject += row.rejected
         batch.append((row, str(item.path.resolve())))
         if len(batch) >= BATCH_IMAGES:

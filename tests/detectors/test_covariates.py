@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -86,7 +88,7 @@ def test_blur_lowers_the_sharpness_and_the_more_the_lower(scene: NDArray[np.uint
         _appearance(cv2.GaussianBlur(scene, (0, 0), sigma) if sigma else scene)["sharpness"]
         for sigma in (0, 0.7, 1.5, 3.0)
     ]
-    assert all(later < earlier - 0.3 for earlier, later in zip(sharpness, sharpness[1:], strict=False))
+    assert all(later < earlier - 0.3 for earlier, later in itertools.pairwise(sharpness))
 
 
 @pytest.mark.parametrize("gain", [0.6, 0.8, 1.05])

@@ -1,0 +1,80 @@
+"""The threshold keeps the false-positive promise: against a search by hand, and over many simulated lines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.calibration import MIN_REFERENCE, conformal_threshold, fold_of
+from halfsigma import DetectorError, TooFewImages
+
+BUDGETS = st.sampled_from([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
+
+
+def _by_search(scores: np.ndarray, budget: float) -> tuple[float, float]:
+    """The smallest score that a fresh exchangeable one exceeds with probability at most the budget, else the largest.
+
+    A fresh score falls into each of the n + 1 gaps between ordered scores equally often.
+    """
+    ordered = sorted(scores.tolist())
+    n = len(ordered)
+    for rank, value in enumerate(ordered, 1):
+        exceeded = (n + 1 - rank) / (n + 1)
+        if exceeded <= budget + 1e-9:
+            return value, exceeded
+    return ordered[-1], 1 / (n + 1)
+
+
+@given(n=st.integers(MIN_REFERENCE, 500), budget=BUDGETS, seed=st.integers(0, 10**6))
+@settings(max_examples=300, deadline=None)
+def test_the_threshold_is_the_one_found_by_trying_every_score(n: int, budget: float, seed: int) -> None:
+    scores = np.random.default_rng(seed).gamma(4.0, 1.0, n)
+    threshold = conformal_threshold(scores, fpr_budget=budget)
+    value, promised = _by_search(scores, budget)
+    assert threshold.value == value
+    assert threshold.promised_fpr == pytest.approx(promised)
+
+
+@pytest.mark.parametrize(("n", "budget"), [(99, 0.01), (200, 0.05), (60, 0.1)])
+def test_over_many_lines_fresh_goods_are_rejected_as_often_as_promised_and_no_more(n: int, budget: float) -> None:
+    rng = np.random.default_rng(1)
+    n_lines, n_fresh = 2000, 200
+    rates, promised = [], 0.0
+    for _ in range(n_lines):
+        threshold = conformal_threshold(rng.gamma(4.0, 1.0, n), fpr_budget=budget)
+        rates.append(float((rng.gamma(4.0, 1.0, n_fresh) > threshold.value).mean()))
+        promised = threshold.promised_fpr
+    error = np.std(rates) / np.sqrt(n_lines)
+    assert promised <= budget
+    assert abs(np.mean(rates) - promised) < 4 * error
+
+
+def test_with_too_few_scores_for_the_budget_the_largest_is_taken_and_the_promise_says_so() -> None:
+    scores = np.arange(1.0, 51.0)
+    threshold = conformal_threshold(scores, fpr_budget=0.01)
+    assert (threshold.value, threshold.promised_fpr) == (50.0, pytest.approx(1 / 51))
+
+
+def test_ties_are_rejected_no_more_than_promised() -> None:
+    threshold = conformal_threshold(np.ones(100), fpr_budget=0.05)
+    assert not (np.ones(10) > threshold.value).any()
+
+
+def test_too_few_or_broken_scores_and_impossible_budgets_are_refused() -> None:
+    with pytest.raises(TooFewImages, match="19 reference scores, expected at least 20"):
+        conformal_threshold(np.arange(19.0), fpr_budget=0.05)
+    with pytest.raises(DetectorError, match="not finite"):
+        conformal_threshold(np.array([np.nan] * 30), fpr_budget=0.05)
+    for budget in (0.0, -0.1, 0.51, np.nan):
+        with pytest.raises(DetectorError, match="budget"):
+            conformal_threshold(np.arange(30.0), fpr_budget=budget)
+
+
+@given(n_images=st.integers(2, 300), n_folds=st.integers(2, 12), seed=st.integers(0, 1000))
+@settings(max_examples=100, deadline=None)
+def test_folds_are_as_equal_as_can_be(n_images: int, n_folds: int, seed: int) -> None:
+    sizes = np.bincount(fold_of(n_images, n_folds=n_folds, rng=np.random.default_rng(seed)), minlength=n_folds)
+    assert sizes.sum() == n_images
+    assert sizes.max() - sizes.min() <= 1
