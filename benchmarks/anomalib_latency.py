@@ -119,7 +119,7 @@ def _ours(material: Material, bank: NDArray[np.float32]) -> tuple[dict[str, Call
         "station": lambda image: version.score(image).score,
         "default": lambda image: default.score(image).score,
         "backbone": lambda image: material.runtime.features(image)[0, 0, 0],
-        "search": lambda image: index.distances(queries, neighbours=1)[0, 0],
+        "search": lambda image: index.nearest(queries)[0],
     }
     bank_size, dimensions = default.arrays()["bank"].shape
     return calls, f"{bank_size:,} × {dimensions}"

@@ -25,15 +25,7 @@ class MemoryBank:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def distances(self, queries: NDArray[np.float32], *, neighbours: int) -> NDArray[np.float32]:
-        """Euclidean distances to the nearest ``neighbours``, nearest first.
-
-        Args:
-            queries: (m, d) float32.
-            neighbours: how many, at most the size of the bank.
-
-        Returns:
-            (m, neighbours) float32.
-        """
-        squared, _ = self._index.search(np.ascontiguousarray(queries, np.float32), min(neighbours, len(self)))
-        return np.asarray(np.sqrt(np.maximum(squared, 0.0)), np.float32)
+    def nearest(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Euclidean distance of each query, (m, d) float32, to the nearest patch of the bank; (m,) float32."""
+        squared, _ = self._index.search(np.ascontiguousarray(queries, np.float32), 1)
+        return np.asarray(np.sqrt(np.maximum(squared[:, 0], 0.0)), np.float32)

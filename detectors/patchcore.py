@@ -13,7 +13,7 @@ from detectors.bank import MemoryBank
 from detectors.calibration import fold_of
 from detectors.coreset import greedy_coreset
 from detectors.protocol import Fitted, ImageScore, Progress, no_progress
-from detectors.runtime import FeatureRuntime
+from detectors.runtime import FeatureRuntime, PatchSearch
 from detectors.whitening import PatchProjection
 
 MIN_FOLDS, MAX_FOLDS = 10, 30
@@ -31,13 +31,11 @@ class PatchCoreSettings:
     Attributes:
         bank_size: patches kept by the coreset.
         dimensions: of a patch feature after projection.
-        neighbours: a patch's distance is the mean of the distances to this many nearest bank patches.
         top_share: the image's score is the mean of this share of its most distant patches.
     """
 
     bank_size: int = 2048
     dimensions: int = 128
-    neighbours: int = 1
     top_share: float = 0.05
 
 
@@ -47,12 +45,17 @@ class PatchCore:
     family: ClassVar[str] = "patchcore"
 
     def __init__(
-        self, runtime: FeatureRuntime, projection: PatchProjection, bank: MemoryBank, settings: PatchCoreSettings
+        self,
+        runtime: FeatureRuntime,
+        projection: PatchProjection,
+        bank: NDArray[np.float32],
+        settings: PatchCoreSettings,
     ) -> None:
         self._runtime = runtime
         self._projection = projection
         self._bank = bank
         self._settings = settings
+        self._search: PatchSearch | None = None
 
     @classmethod
     def fit(
@@ -93,7 +96,7 @@ class PatchCore:
         scores = np.empty(len(canvases))
         for fold in range(n_folds):
             progress("reference", fold, n_folds)
-            bank = _build_bank([projected[i] for i in np.flatnonzero(folds != fold)], settings, seed=seed)
+            bank = MemoryBank(_build_bank([projected[i] for i in np.flatnonzero(folds != fold)], settings, seed=seed))
             for i in np.flatnonzero(folds == fold):
                 scores[i] = _score_patches(projected[i], grids[i], bank, settings).score
         progress("bank", 0, 1)
@@ -101,12 +104,12 @@ class PatchCore:
         return Fitted(model, np.arange(len(canvases), dtype=np.int64), scores)
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
-        raw = self._runtime.features(canvas)
-        patches = self._projection.apply(raw.reshape(-1, raw.shape[-1]))
-        return _score_patches(patches, raw.shape[:2], self._bank, self._settings)
+        if self._search is None:  # only now: a version that is fitted and saved never pays for its compilation
+            self._search = self._runtime.searcher(self._projection, self._bank)
+        return _score_distances(self._search(canvas), self._settings)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        return {"bank": self._bank.patches, **self._projection.arrays()}
+        return {"bank": self._bank, **self._projection.arrays()}
 
     def settings_record(self) -> dict[str, object]:
         return asdict(self._settings)
@@ -116,19 +119,23 @@ class PatchCore:
         cls, *, arrays: Mapping[str, NDArray[np.float32]], settings: Mapping[str, object], runtime: FeatureRuntime
     ) -> Self:
         chosen = PatchCoreSettings(**cast("dict[str, int]", dict(settings)))
-        return cls(runtime, PatchProjection.restore(arrays), MemoryBank(arrays["bank"]), chosen)
+        return cls(runtime, PatchProjection.restore(arrays), arrays["bank"], chosen)
 
 
-def _build_bank(patches: Sequence[NDArray[np.float32]], settings: PatchCoreSettings, *, seed: int) -> MemoryBank:
+def _build_bank(patches: Sequence[NDArray[np.float32]], settings: PatchCoreSettings, *, seed: int) -> NDArray[np.float32]:
     joined = np.concatenate(patches)
     chosen = greedy_coreset(joined, min(settings.bank_size, len(joined)), seed=seed)
-    return MemoryBank(joined[chosen])
+    return joined[chosen]
 
 
 def _score_patches(
     patches: NDArray[np.float32], grid: tuple[int, ...], bank: MemoryBank, settings: PatchCoreSettings
 ) -> ImageScore:
-    distances = bank.distances(patches, neighbours=settings.neighbours).mean(axis=1)
+    return _score_distances(bank.nearest(patches).reshape(grid[0], grid[1]), settings)
+
+
+def _score_distances(anomaly_map: NDArray[np.float32], settings: PatchCoreSettings) -> ImageScore:
+    distances = anomaly_map.ravel()
     n_top = max(1, round(settings.top_share * distances.size))
     top = np.partition(distances, distances.size - n_top)[distances.size - n_top :]
-    return ImageScore(float(np.sort(top).mean(dtype=np.float64)), distances.reshape(grid[0], grid[1]))
+    return ImageScore(float(np.sort(top).mean(dtype=np.float64)), anomaly_map)

@@ -100,7 +100,7 @@ class OwnImagesSource:
     `fit_share` of them go to the pool `fit`, the others to `nights`. A repeated photograph is moved by less
     than a pixel, lit by some per cent more or less and given a little noise, so that it is no exact copy.
 
-    Raises `UsageError` for a folder without images, `TooFewImages` for fewer than `MIN_OWN_IMAGES` readable
+    Raises `ImageError` for a folder without images, `TooFewImages` for fewer than `MIN_OWN_IMAGES` readable
     ones.
     """
 

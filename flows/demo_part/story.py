@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from detectors.disturbance import Disturbance, describe
+from detectors.protocol import Progress, no_progress
 from flows.demo_part.defects import KINDS
 from flows.demo_part.sources import BrakePadSource, OwnImagesSource, PartSource, Pixels, Pool
 from halfsigma import ImageError
@@ -65,16 +66,17 @@ _AGED_MORE = (
 def _story(change: tuple[Disturbance, ...]) -> tuple[NightPlan, ...]:
     return (
         NightPlan("An ordinary night", 0.02),
-        NightPlan("A burst of real defects", 0.12),
+        NightPlan("Another ordinary night", 0.02),
+        NightPlan("A burst of defects", 0.15),
         NightPlan("The lamp has aged and the fixture has slipped", 0.02, change),
         NightPlan("The night after, at the same changed station", 0.02, change),
     )
 
 
 STORY = _story(_AGED)
-"""The brake pad's four nights."""
+"""The brake pad's five nights."""
 OWN_STORY = _story(_AGED_MORE)
-"""The same four nights for the user's own images."""
+"""The same five nights for the user's own images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,11 @@ def write_demo_part(
     n_golden: int = 30,
     plans: Sequence[NightPlan] = STORY,
     seed: int = 0,
+    progress: Progress = no_progress,
 ) -> DemoPart:
     """Write the brake pad's story (JPEG, 256 × 256 px, colour); the same seed writes the same bytes."""
     source = BrakePadSource(seed=seed)
-    return _write(source, directory, first_night, n_fit, n_night, n_golden, plans, seed)
+    return _write(source, directory, first_night, n_fit, n_night, n_golden, plans, seed, progress)
 
 
 def write_own_part(
@@ -128,14 +131,15 @@ def write_own_part(
     n_golden: int = 30,
     plans: Sequence[NightPlan] = OWN_STORY,
     seed: int = 0,
+    progress: Progress = no_progress,
 ) -> DemoPart:
     """Write the same story on the user's own good images, as PNG of their own depth; the originals stay.
 
-    Raises `UsageError` or `TooFewImages` as `OwnImagesSource` does.
+    Raises `ImageError` or `TooFewImages` as `OwnImagesSource` does.
     """
     n_nights = n_night * len(plans) + n_golden
     source = OwnImagesSource(images, fit_share=n_fit / (n_fit + n_nights), seed=seed)
-    return _write(source, directory, first_night, n_fit, n_night, n_golden, plans, seed)
+    return _write(source, directory, first_night, n_fit, n_night, n_golden, plans, seed, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,7 @@ def _write(
     n_golden: int,
     plans: Sequence[NightPlan],
     seed: int,
+    progress: Progress,
 ) -> DemoPart:
     rng = np.random.default_rng(seed)
     suffix = ".jpg" if isinstance(source, BrakePadSource) else ".png"
@@ -196,8 +201,8 @@ def _write(
     for folder in {p.parent for order in orders for p in (order.path, order.mask_path) if p is not None}:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_N_THREADS) as pool:
-        for _ in pool.map(lambda order: _fulfil(source, order), orders):
-            pass
+        for done, _ in enumerate(pool.map(lambda order: _fulfil(source, order), orders), 1):
+            progress("photographs", done, len(orders))
     part = DemoPart(directory, source.name, good, golden, tuple(nights), seed)
     (directory / "truth.json").write_text(json.dumps(_truth(part), indent=1), encoding="utf-8")
     return part

@@ -8,6 +8,7 @@ from flows.pages.render import render_report, render_story
 from flows.pages.story import (
     CauseRow,
     Chapter,
+    Command,
     Curation,
     Distribution,
     Fact,
@@ -17,12 +18,14 @@ from flows.pages.story import (
     Report,
     Story,
     Thumbnail,
+    VersionRow,
 )
 from flows.pages.terminal import gates_table, nights_table
 
 __all__ = [
     "CauseRow",
     "Chapter",
+    "Command",
     "Curation",
     "Distribution",
     "Fact",
@@ -32,6 +35,7 @@ __all__ = [
     "Report",
     "Story",
     "Thumbnail",
+    "VersionRow",
     "gates_table",
     "heatmap_overlay",
     "nights_table",

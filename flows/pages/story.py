@@ -119,6 +119,26 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One version in the registry."""
+
+    number: int
+    aliases: tuple[str, ...]
+    origin: str
+    threshold: float
+    reference: str
+    """E.g. "220 images, 16.95 ± 0.54"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line for the reader's own terminal, and what it does."""
+
+    does: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chapter:
     """One part of the story; whatever is left empty is not shown."""
 
@@ -134,6 +154,8 @@ class Chapter:
     gates: tuple[GateRow, ...] = ()
     gates_title: str = "Gates"
     curation: Curation | None = None
+    versions: tuple[VersionRow, ...] = ()
+    commands: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
