@@ -6,7 +6,6 @@ import math
 
 from drift.measurement import Measurement
 
-
 REMEDIES = {
     "black": "No part explains such pictures: look at lamp, trigger and camera before anything is retrained.",
     "saturated": "No part explains such pictures: look at exposure and lamp before anything is retrained.",

@@ -32,6 +32,8 @@ LEAST_STEP = 0.1
 LEAST_LEVEL = 0.15
 """Nor is a lasting offset this small against the reference: cross-fitted references are off by about a tenth, since
 their scores come from banks a little smaller than the deployed one."""
+LASTING_NIGHTS = 3
+"""A small offset against the reference is lasting when it was there on so many nights; one night proves nothing."""
 NO_SHIFT = BulkShift(estimate=math.nan, low=-math.inf, high=math.inf)
 
 
@@ -161,7 +163,11 @@ def _step_warns(m: Measurement) -> bool:
     change = m.change
     if change is None:
         return False
-    level = abs(change.level_z) >= m.settings.level_z and abs(change.level) >= LEAST_LEVEL
+    level = (
+        len(m.nights) >= LASTING_NIGHTS
+        and abs(change.level_z) >= m.settings.level_z
+        and abs(change.level) >= LEAST_LEVEL
+    )
     away = change.step * change.estimate > 0.0 and min(abs(change.step), abs(change.estimate)) >= LEAST_STEP
     return level or (away and abs(change.z) >= m.settings.change_z)
 
