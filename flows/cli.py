@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -311,6 +312,13 @@ def main(arguments: list[str] | None = None) -> int:
         return show_error(error, as_json=as_json)
     except BrokenPipeError:
         return EXIT_ERROR
+    except Exception as error:  # noqa: BLE001  # the last resort: a fault of ours must not look like an answer
+        traceback.print_exc()
+        fault = HalfsigmaError(
+            f"an unexpected {type(error).__name__}: {error}",
+            hint="this is a fault of halfsigma; nothing that was logged is lost. Please report it with the lines above",
+        )
+        return show_error(fault, as_json=as_json)
     except KeyboardInterrupt:
         sys.stderr.write("halfsigma: interrupted; run the command again to go on\n")
         return 130

@@ -25,7 +25,7 @@ from flows.demo_part import (
     write_own_part,
 )
 from flows.demo_part.defects import KINDS, add_defect
-from halfsigma import TooFewImages, UsageError
+from halfsigma import ImageError, TooFewImages
 
 FIRST = date(2026, 11, 16)
 
@@ -69,14 +69,14 @@ def test_the_folders_hold_what_the_story_tells(part: DemoPart) -> None:
     assert len(list_images(part.good)) == 12
     assert sorted(part.golden.values()) == sorted(KINDS)
     assert [night.night.isoformat() for night in part.nights] == [
-        "2026-11-16", "2026-11-17", "2026-11-18", "2026-11-19",
+        "2026-11-16", "2026-11-17", "2026-11-18", "2026-11-19", "2026-11-20",
     ]  # fmt: skip
     for night, plan in zip(part.nights, STORY, strict=True):
         assert list_images(night.directory) == list(night.images)
         assert len(night.images) == 25 and len(night.defects) == round(plan.defect_share * 25)
         assert all(path.is_file() for path in night.masks.values())
     truth = json.loads((part.directory / "truth.json").read_text(encoding="utf-8"))
-    assert truth["nights"][1]["defects"] == {p.name: kind for p, kind in part.nights[1].defects.items()}
+    assert truth["nights"][2]["defects"] == {p.name: kind for p, kind in part.nights[2].defects.items()}
 
 
 def test_the_same_seed_writes_the_same_bytes_and_needs_no_network(tmp_path: Path, no_network: None) -> None:
@@ -95,7 +95,7 @@ def test_no_two_photographs_of_good_parts_are_the_same(part: DemoPart) -> None:
 def test_good_parts_differ_less_than_the_changed_station(part: DemoPart) -> None:
     goods = [_light(path) for path in list_images(part.good)]
     mean = np.mean(goods, axis=0)
-    changed = [_light(p) for p in part.nights[2].images if p not in part.nights[2].defects]
+    changed = [_light(p) for p in part.nights[3].images if p not in part.nights[3].defects]
     within = [np.abs(each - mean).mean() for each in goods]
     beyond = [np.abs(each - mean).mean() for each in changed]
     assert min(beyond) > max(within)
@@ -103,9 +103,9 @@ def test_good_parts_differ_less_than_the_changed_station(part: DemoPart) -> None
 
 
 def test_the_changed_station_stays_changed_in_the_night_after(part: DemoPart) -> None:
-    assert part.nights[2].changed == part.nights[3].changed != "nothing changed"
+    assert part.nights[3].changed == part.nights[4].changed != "nothing changed"
     levels = [np.mean([_light(path).mean() for path in night.images]) for night in part.nights]
-    assert abs(levels[3] - levels[2]) < 0.25 * (levels[0] - levels[2])
+    assert abs(levels[4] - levels[3]) < 0.25 * (levels[0] - levels[3])
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -138,7 +138,7 @@ def test_own_images_keep_their_depth_and_stay_untouched(own_images: Path, tmp_pa
     assert _digest(own_images) == before
     first = read_photograph(part.nights[0].images[0]).pixels
     assert first.dtype == np.uint16 and first.shape == (64, 96)
-    assert max(int(_light(path).max()) for path in part.nights[2].images) <= 4095
+    assert max(int(_light(path).max()) for path in part.nights[3].images) <= 4095
 
 
 def test_own_images_of_fit_and_nights_are_never_the_same_part(own_images: Path) -> None:
@@ -168,7 +168,7 @@ def test_disturbances_in_pixels_grow_with_own_images(tmp_path: Path) -> None:
         image = np.random.default_rng(k).integers(0, 255, (512, 600), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{k}.png"), image)
     part = write_own_part(folder, tmp_path / "out", first_night=FIRST, n_fit=4, n_night=2, n_golden=1)
-    assert "slipped by 24 px" in part.nights[2].changed, "12 px at a side of 256"
+    assert "slipped by 24 px" in part.nights[3].changed, "12 px at a side of 256"
 
 
 def test_too_few_own_images_are_refused_with_a_count(tmp_path: Path) -> None:
@@ -180,5 +180,5 @@ def test_too_few_own_images_are_refused_with_a_count(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(ImageError):
         write_own_part(tmp_path, tmp_path / "out", first_night=FIRST)
