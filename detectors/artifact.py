@@ -76,11 +76,18 @@ def load_version(folder: Path) -> DetectorVersion:
     runtime = load_runtime(folder, manifest["runtime"])
     template = PartTemplate(arrays.pop(_TEMPLATE_KEY))
     family = saved_family(manifest["family"])
+    try:
+        model = family.restore(arrays=arrays, settings=manifest["settings"], runtime=runtime)
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"the settings or arrays are not those of this halfsigma's {family.family}: {error}",
+            hint=f"install halfsigma {manifest['halfsigma']}, or fit the line again",
+        ) from error
     return DetectorVersion(
         framing=Framing(**manifest["framing"]),
         white_level=manifest["white_level"],
         runtime=runtime,
-        model=family.restore(arrays=arrays, settings=manifest["settings"], runtime=runtime),
+        model=model,
         template=template,
         threshold=Threshold(**manifest["threshold"]),
         reference_scores=np.asarray(reference["scores"], np.float64),

@@ -255,6 +255,23 @@ def alerts(json: Json = False) -> None:
 
 
 @app.command()
+def report(
+    line: LineName,
+    night: Annotated[str | None, typer.Option("--night", metavar="YYYY-MM-DD", help="By default the last one.")] = None,
+    json: Json = False,
+) -> None:
+    """Write one HTML page of a night: verdict, causes, distributions, images with heat maps, gates."""
+    from flows.reporting import write_report
+    from flows.workspace import open_workspace
+    from registry.lines import parse_night
+
+    date = parse_night(night) if night else None
+    with open_workspace(Settings.from_environment()) as workspace:
+        page = write_report(workspace, line, night=date)
+    show({"line": line, "path": str(page)}, as_json=json, people=facts)
+
+
+@app.command()
 def configure(
     line: LineName,
     policy: Annotated[str | None, typer.Option(metavar="auto|manual|shadow", help="How it promotes.")] = None,
