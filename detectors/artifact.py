@@ -61,33 +61,39 @@ def load_version(folder: Path) -> DetectorVersion:
         ArtifactError: a file is missing, truncated or altered, or was written by a newer halfsigma.
     """
     manifest = read_manifest(folder)
-    for name, expected in manifest["files"].items():
+    try:
+        _verify(folder, manifest["files"])
+        return _restore(folder, manifest)
+    except SafetensorError as error:
+        raise ArtifactError(f"{_MODEL} cannot be read: {error}", hint="restore the version's files") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ArtifactError(
+            f"{MANIFEST} does not describe a version that this halfsigma {__version__} knows: {error!r}",
+            hint=f"install halfsigma {manifest.get('halfsigma', 'that wrote it')}, or fit the line again",
+        ) from error
+
+
+def _verify(folder: Path, files: Mapping[str, str]) -> None:
+    for name, expected in files.items():
         found = _sha256(folder, name)
         if found != expected:
             raise ArtifactError(
                 f"{name} has SHA-256 {found[:12]}…, expected {expected[:12]}…: it was altered or truncated",
                 hint="restore the version's files from a backup, or roll back to another version",
             )
-    try:
-        arrays = load_file(folder / _MODEL)
-    except SafetensorError as error:
-        raise ArtifactError(f"{_MODEL} cannot be read: {error}", hint="restore the version's files") from error
+
+
+def _restore(folder: Path, manifest: Mapping[str, Any]) -> DetectorVersion:
+    arrays = load_file(folder / _MODEL)
     reference = json.loads((folder / REFERENCE).read_text())
     runtime = load_runtime(folder, manifest["runtime"])
     template = PartTemplate(arrays.pop(_TEMPLATE_KEY))
     family = saved_family(manifest["family"])
-    try:
-        model = family.restore(arrays=arrays, settings=manifest["settings"], runtime=runtime)
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"the settings or arrays are not those of this halfsigma's {family.family}: {error}",
-            hint=f"install halfsigma {manifest['halfsigma']}, or fit the line again",
-        ) from error
     return DetectorVersion(
         framing=Framing(**manifest["framing"]),
         white_level=manifest["white_level"],
         runtime=runtime,
-        model=model,
+        model=family.restore(arrays=arrays, settings=manifest["settings"], runtime=runtime),
         template=template,
         threshold=Threshold(**manifest["threshold"]),
         reference_scores=np.asarray(reference["scores"], np.float64),

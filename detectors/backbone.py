@@ -140,6 +140,7 @@ def _load_positionally(network: torch.nn.Module, tensors: list[torch.Tensor]) ->
 
 
 def _load_by_name(network: torch.nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if path.suffix != ".safetensors":
@@ -147,7 +148,10 @@ def _load_by_name(network: torch.nn.Module, path: Path) -> None:
             f"{path.name}: weights are read from .safetensors only, since a pickle can run code",
             hint="convert it with safetensors.torch.save_file(state_dict, path)",
         )
-    stored = load_file(path)
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DetectorError(f"{path.name} cannot be read: {error}", hint="check the path, or copy it again") from error
     own = network.state_dict()
     missing = [key for key in own if key not in stored or stored[key].shape != own[key].shape]
     if missing:

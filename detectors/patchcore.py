@@ -91,7 +91,7 @@ class PatchCore:
         projected = [projection.apply(each.reshape(-1, each.shape[-1])) for each in raw]
         grids = [each.shape[:2] for each in raw]
         rng = np.random.default_rng(seed)
-        n_folds = int(np.clip(IMAGES_TIMES_FOLDS // len(canvases), MIN_FOLDS, MAX_FOLDS))
+        n_folds = int(np.clip(IMAGES_TIMES_FOLDS // len(canvases), MIN_FOLDS, min(MAX_FOLDS, len(canvases))))
         folds = fold_of(len(canvases), n_folds=n_folds, rng=rng)
         scores = np.empty(len(canvases))
         for fold in range(n_folds):
@@ -122,7 +122,9 @@ class PatchCore:
         return cls(runtime, PatchProjection.restore(arrays), arrays["bank"], chosen)
 
 
-def _build_bank(patches: Sequence[NDArray[np.float32]], settings: PatchCoreSettings, *, seed: int) -> NDArray[np.float32]:
+def _build_bank(
+    patches: Sequence[NDArray[np.float32]], settings: PatchCoreSettings, *, seed: int
+) -> NDArray[np.float32]:
     joined = np.concatenate(patches)
     chosen = greedy_coreset(joined, min(settings.bank_size, len(joined)), seed=seed)
     return joined[chosen]

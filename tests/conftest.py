@@ -20,7 +20,7 @@ from detectors.runtime import FeatureRuntime, build_runtime
 from detectors.version import DetectorVersion
 
 HEIGHT, WIDTH = 96, 112
-N_GOOD = 64
+N_GOOD = 40
 Gray = NDArray[np.uint8]
 Camera = Callable[..., Gray]
 
@@ -37,7 +37,7 @@ def camera(plate: Gray) -> Camera:
     """Takes one photograph of the part, (96, 112) uint8: each with its own place, light and noise."""
 
     def take(rng: np.random.Generator, *, gain: float = 1.0, blur_px: float = 0.0, defect: bool = False) -> Gray:
-        top, left = 200 + rng.integers(-3, 4), 180 + rng.integers(-3, 4)
+        top, left = 200 + rng.integers(-1, 2), 180 + rng.integers(-1, 2)
         part = plate[top : top + HEIGHT, left : left + WIDTH].astype(np.float32)
         if defect:
             y, x = rng.integers(20, HEIGHT - 40), rng.integers(20, WIDTH - 40)
@@ -73,6 +73,12 @@ def good_folder(tmp_path_factory: pytest.TempPathFactory, write_night: Callable[
 def runtime() -> FeatureRuntime:
     """The embedded backbone in OpenVINO."""
     return build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD, kind="openvino")
+
+
+@pytest.fixture(scope="session")
+def torch_runtime() -> FeatureRuntime:
+    """The same backbone in torch."""
+    return build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD, kind="torch")
 
 
 @pytest.fixture(scope="session")

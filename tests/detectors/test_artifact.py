@@ -1,0 +1,193 @@
+"""A saved version is the version, bit for bit, in another process too; one altered byte and it is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from detectors.artifact import FORMAT, MANIFEST, load_version, read_manifest, save_version
+from detectors.fit import GoodImages, fit_version
+from detectors.patchcore import PatchCore
+from detectors.runtime import FeatureRuntime
+from detectors.version import DetectorVersion
+from halfsigma import ArtifactError
+
+SCORE_IN_A_FRESH_PROCESS = """
+import json, sys
+from pathlib import Path
+from detectors.artifact import load_version
+from detectors.images import read_photograph
+version = load_version(Path(sys.argv[1]))
+judged = [version.score(read_photograph(Path(path)).pixels) for path in sys.argv[2:]]
+print(json.dumps([[each.score.hex(), each.rejected, each.anomaly_map.tobytes().hex(), dict(each.covariates)] for each in judged]))
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(version: DetectorVersion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "version"
+    save_version(version, folder)
+    return folder
+
+
+@pytest.fixture
+def copied(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "version"))
+
+
+def test_a_fresh_process_gives_the_same_scores_maps_and_covariates_bit_for_bit(
+    version: DetectorVersion, saved: Path, camera: Callable[..., NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(11)
+    photographs = [camera(rng), camera(rng, defect=True)]
+    for number, photograph in enumerate(photographs):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), photograph)
+    done = subprocess.run(
+        [sys.executable, "-c", SCORE_IN_A_FRESH_PROCESS, str(saved), *map(str, sorted(tmp_path.glob("*.png")))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    judged = [version.score(photograph) for photograph in photographs]
+    expected = [
+        [each.score.hex(), each.rejected, each.anomaly_map.tobytes().hex(), dict(each.covariates)] for each in judged
+    ]
+    assert found == expected
+    assert judged[1].score > judged[0].score
+
+
+def test_everything_that_a_version_is_comes_back(version: DetectorVersion, saved: Path) -> None:
+    loaded = load_version(saved)
+    assert (loaded.framing, loaded.white_level) == (version.framing, version.white_level)
+    assert loaded.threshold == version.threshold
+    assert loaded.provenance == version.provenance
+    assert loaded.model.settings_record() == version.model.settings_record()
+    np.testing.assert_array_equal(loaded.reference_scores, version.reference_scores)
+    np.testing.assert_array_equal(loaded.template.mean_image, version.template.mean_image)
+    assert loaded.reference_covariates.keys() == version.reference_covariates.keys()
+    for name, values in version.reference_covariates.items():
+        np.testing.assert_array_equal(loaded.reference_covariates[name], values)
+
+
+def test_saving_what_was_loaded_writes_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    save_version(load_version(saved), tmp_path / "again")
+    for path in saved.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_torch_runtime_is_saved_and_loaded_as_well(
+    goods: GoodImages, torch_runtime: FeatureRuntime, tmp_path: Path
+) -> None:
+    few = GoodImages(goods.prepared[:20], (), 0, goods.framing, goods.white_level)
+    version = fit_version(few, family=PatchCore, runtime=torch_runtime, fpr_budget=0.05, seed=0)
+    save_version(version, tmp_path / "version")
+    loaded = load_version(tmp_path / "version")
+    assert loaded.runtime.name == "torch"
+    photograph = np.random.default_rng(0).integers(0, 256, (96, 112), dtype=np.uint8)
+    assert loaded.score(photograph).score == version.score(photograph).score
+
+
+def test_no_file_of_a_version_is_a_pickle(saved: Path) -> None:
+    assert {path.suffix for path in saved.iterdir()} == {".json", ".safetensors", ".xml", ".bin"}
+    for path in saved.iterdir():
+        assert not path.read_bytes().startswith((b"\x80", b"PK")), path.name
+
+
+FILES = ["backbone.bin", "backbone.xml", "model.safetensors", "reference.json"]
+
+
+def test_the_manifest_holds_the_hash_of_every_other_file(saved: Path) -> None:
+    assert sorted(read_manifest(saved)["files"]) == FILES
+    assert sorted(path.name for path in saved.iterdir()) == sorted([*FILES, MANIFEST])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_altered_byte_is_refused(copied: Path, name: str) -> None:
+    data = bytearray((copied / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / name).write_bytes(data)
+    with pytest.raises(ArtifactError, match=f"{name} has SHA-256 .* altered or truncated") as caught:
+        load_version(copied)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_refused(copied: Path, name: str) -> None:
+    (copied / name).write_bytes((copied / name).read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match=name):
+        load_version(copied)
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_a_missing_file_is_named(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    with pytest.raises(ArtifactError, match=name):
+        load_version(copied)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1, 2]", "null", '{"format": 1', "{}", '{"format": 1}', '{"format": 1, "files": {}}']
+)
+def test_a_manifest_that_is_not_one_is_refused(copied: Path, content: str) -> None:
+    (copied / MANIFEST).write_text(content)
+    with pytest.raises(ArtifactError):
+        load_version(copied)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("framing", {"side": 96}), ("threshold", {}), ("settings", {"k": 1}), ("runtime", {}), ("family", "yolo")],
+)
+def test_a_manifest_that_names_what_this_halfsigma_does_not_know_is_refused(
+    copied: Path, key: str, value: object
+) -> None:
+    manifest = json.loads((copied / MANIFEST).read_text())
+    (copied / MANIFEST).write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(ArtifactError):
+        load_version(copied)
+
+
+def test_a_version_of_a_later_format_asks_for_the_later_halfsigma(copied: Path) -> None:
+    manifest = json.loads((copied / MANIFEST).read_text())
+    (copied / MANIFEST).write_text(json.dumps({**manifest, "format": FORMAT + 1, "halfsigma": "9.9"}))
+    with pytest.raises(ArtifactError, match=f"format {FORMAT + 1}") as caught:
+        load_version(copied)
+    assert "9.9" in caught.value.hint
+
+
+def test_a_version_is_never_written_over_another(version: DetectorVersion, copied: Path) -> None:
+    with pytest.raises(ArtifactError, match="exists already"):
+        save_version(version, copied)
+
+
+def test_a_save_that_fails_leaves_nothing_behind(version: DetectorVersion, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        save_version(version, tmp_path / "file" / "version")
+    broken = np.array([float("nan")])
+    unsayable = DetectorVersion(
+        framing=version.framing,
+        white_level=version.white_level,
+        runtime=version.runtime,
+        model=version.model,
+        template=version.template,
+        threshold=version.threshold,
+        reference_scores=broken,
+        reference_covariates={},
+        provenance={},
+    )
+    with pytest.raises(ValueError, match="JSON"):
+        save_version(unsayable, tmp_path / "version")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,145 @@
+"""From files to a version: what is left out is told, what is learned can be repeated, what it says fits together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from detectors.covariates import COVARIATE_NAMES
+from detectors.fit import MIN_FIT_IMAGES, GoodImages, prepare
+from detectors.framing import Framing
+from detectors.images import list_images
+from detectors.loading import READ_AHEAD, Unreadable, read_ahead
+from detectors.resolution import FINE_SIDE_PX, USUAL_SIDE_PX, plan_frame
+from detectors.version import DetectorVersion
+from halfsigma import ImageError, TooFewImages
+
+Camera = Callable[..., NDArray[np.uint8]]
+
+
+@pytest.fixture
+def messy(good_folder: Path, tmp_path: Path) -> Path:
+    """The good images, one of them twice, with a text, a cut and an empty file among them."""
+    folder = Path(shutil.copytree(good_folder, tmp_path / "messy"))
+    shutil.copy(folder / "part3.png", folder / "part3 copy.png")
+    (folder / "notes.png").write_text("not an image")
+    (folder / "cut.png").write_bytes((folder / "part4.png").read_bytes()[:500])
+    (folder / "empty.jpg").touch()
+    return folder
+
+
+def test_what_is_broken_or_repeated_is_left_out_and_told(messy: Path, goods: GoodImages) -> None:
+    found = prepare(list_images(messy), framing=Framing(96), white_level=255)
+    assert {image.sha256 for image in found.prepared} == {image.sha256 for image in goods.prepared}
+    assert found.n_repeated == 1
+    assert sorted(each.path.name for each in found.unreadable) == ["cut.png", "empty.jpg", "notes.png"]
+    assert all(each.path.name in each.reason for each in found.unreadable)
+
+
+def test_too_few_images_say_how_many_there_are_and_which_could_not_be_read(messy: Path) -> None:
+    paths = [messy / "notes.png", *list_images(messy)[-(MIN_FIT_IMAGES - 1) :]]
+    with pytest.raises(
+        TooFewImages, match=f"19 distinct readable images of 20 files, expected at least {MIN_FIT_IMAGES}"
+    ) as e:
+        prepare(paths, framing=Framing(96), white_level=255)
+    assert "notes.png" in e.value.hint
+
+
+def test_the_threshold_and_the_reference_belong_together(version: DetectorVersion, goods: GoodImages) -> None:
+    n = len(goods.prepared)
+    assert version.reference_scores.shape == (n,)
+    assert (version.reference_scores > version.threshold.value).mean() <= 0.05
+    assert tuple(version.reference_covariates) == COVARIATE_NAMES
+    assert all(values.shape == (n,) and np.isfinite(values).all() for values in version.reference_covariates.values())
+    assert version.provenance["n_fit"] == n
+    assert version.provenance["fit_images_sha256"] == [image.sha256 for image in goods.prepared]
+
+
+def test_fresh_goods_lie_in_the_reference_and_defects_above_it(version: DetectorVersion, camera: Camera) -> None:
+    rng = np.random.default_rng(99)
+    fresh = [version.score(camera(rng)) for _ in range(40)]
+    defective = [version.score(camera(rng, defect=True)) for _ in range(10)]
+    mean, sd = version.reference_scores.mean(), version.reference_scores.std(ddof=1)
+    assert abs(np.mean([each.score for each in fresh]) - mean) < 0.6 * sd
+    assert sum(each.rejected for each in fresh) <= 8
+    assert all(each.rejected for each in defective)
+    assert all(each.rejected == (each.score > version.threshold.value) for each in fresh + defective)
+
+
+def test_a_fit_is_repeated_by_its_seed_and_changed_by_another(
+    goods: GoodImages, version: DetectorVersion, fit_tiny: Callable[..., DetectorVersion]
+) -> None:
+    again, other = fit_tiny(goods), fit_tiny(goods, seed=1)
+    np.testing.assert_array_equal(again.reference_scores, version.reference_scores)
+    assert again.threshold == version.threshold
+    assert not np.array_equal(other.reference_scores, version.reference_scores)
+
+
+def test_an_image_of_another_size_or_mode_is_judged_and_its_size_is_noted(
+    version: DetectorVersion, camera: Camera
+) -> None:
+    photograph = camera(np.random.default_rng(5))
+    larger = cv2.resize(photograph, (336, 288), interpolation=cv2.INTER_CUBIC)
+    usual, judged = version.score(photograph), version.score(np.repeat(larger[:, :, None], 3, axis=2))
+    assert (judged.covariates["width"], judged.covariates["height"]) == (336.0, 288.0)
+    assert judged.anomaly_map.shape == usual.anomaly_map.shape
+    assert np.isfinite(judged.score)
+
+
+def test_reading_ahead_keeps_the_order_and_gives_a_reason_for_every_broken_file(messy: Path) -> None:
+    paths = list_images(messy)
+    items = list(read_ahead(paths))
+    assert [item.path for item in items] == paths
+    assert sum(isinstance(item, Unreadable) for item in items) == 3
+
+
+def test_reading_ahead_holds_only_a_few_photographs_at_a_time(messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from detectors import loading
+
+    started: list[Path] = []
+    read = loading.read_photograph
+    monkeypatch.setattr(loading, "read_photograph", lambda path: (started.append(path), read(path))[1])
+    reader = read_ahead(list_images(messy))
+    next(reader)
+    assert len(started) <= READ_AHEAD
+    reader.close()
+
+
+def _write(folder: Path, images: list[NDArray[np.generic]]) -> list[Path]:
+    for number, image in enumerate(images):
+        tifffile.imwrite(folder / f"{number}.tif", image, photometric="minisblack")
+    return list_images(folder)
+
+
+@pytest.mark.parametrize(
+    ("side", "budget", "expected"),
+    [(512, None, USUAL_SIDE_PX), (700, None, FINE_SIDE_PX), (700, 1.0, USUAL_SIDE_PX), (700, 1000.0, FINE_SIDE_PX)],
+)
+def test_the_resolution_follows_the_photographs_size_and_the_latency_budget(
+    tmp_path: Path, side: int, budget: float | None, expected: int
+) -> None:
+    paths = _write(tmp_path, [np.zeros((side, side), np.uint8)] * 3)
+    plan = plan_frame(paths, latency_budget_ms=budget)
+    assert plan.framing.side_px == expected
+    assert plan.native_side_px == side
+    assert plan.white_level == 255
+
+
+def test_the_white_level_of_a_12_bit_camera_is_found_from_its_images(tmp_path: Path) -> None:
+    images: list[NDArray[np.generic]] = [np.full((32, 32), level, np.uint16) for level in (100, 900, 3900)]
+    assert plan_frame(_write(tmp_path, images), latency_budget_ms=None).white_level == 4095
+
+
+def test_a_broken_file_does_not_stop_the_plan_but_nothing_readable_does(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("x")
+    with pytest.raises(ImageError, match="none of 1 files"):
+        plan_frame(list_images(tmp_path), latency_budget_ms=None)
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((40, 40), np.uint8))
+    assert plan_frame(list_images(tmp_path), latency_budget_ms=None).native_side_px == 40
