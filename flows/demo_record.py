@@ -118,7 +118,9 @@ def recall(workspace: Workspace, line_name: str, part: DemoPart, documents: Sequ
     for index, (told, document) in enumerate(zip(part.nights, documents, strict=True)):
         version = int(document["check"]["version"])
         before = int(documents[index - 1]["check"]["version"]) if index else version
-        nights.append(_night(workspace, line_name, told, document, unreplaced=before if before != version else None))
+        unreplaced = before if before != version else None
+        shown = not (index and document["check"]["verdict"] == documents[0]["check"]["verdict"] and unreplaced is None)
+        nights.append(_night(workspace, line_name, told, document, unreplaced=unreplaced, with_panels=shown))
     return Told(
         line=line_name,
         source=part.source,
@@ -131,12 +133,17 @@ def recall(workspace: Workspace, line_name: str, part: DemoPart, documents: Sequ
 
 
 def _night(
-    workspace: Workspace, line_name: str, told: DemoNight, document: Mapping[str, Any], *, unreplaced: int | None
+    workspace: Workspace,
+    line_name: str,
+    told: DemoNight,
+    document: Mapping[str, Any],
+    *,
+    unreplaced: int | None,
+    with_panels: bool,
 ) -> ToldNight:
     number = int(document["check"]["version"])
     with workspace.database.session() as session:
         rows = scores.night_images(session, lines.get_line(session, line_name), number, told.night)
-    version = workspace.load(line_name, number)
     kinds = {path.name: kind for path, kind in told.defects.items()}
     seen = Seen(number, np.array([row.score for row in rows]), np.array([row.rejected for row in rows], bool))
     return ToldNight(
@@ -144,39 +151,47 @@ def _night(
         document=document,
         seen=seen,
         is_defect=np.array([row.name in kinds for row in rows], bool),
-        panels=tuple(_panel(row, kinds.get(row.name), version, told.directory) for row in _worth_showing(rows, kinds)),
+        panels=_panels(workspace.load(line_name, number), rows, kinds, told.directory) if with_panels else (),
         curation=_curation(workspace, document["retrain"], told),
         unreplaced=None if unreplaced is None else _score_all(workspace, line_name, unreplaced, rows, told.directory),
     )
 
 
+def _panels(
+    version: DetectorVersion, rows: Sequence[NightImage], kinds: Mapping[str, str], folder: Path
+) -> tuple[ImagePanel, ...]:
+    panels = []
+    for row in _worth_showing(rows, kinds):
+        pixels = _pixels(folder / row.name)
+        number = Path(row.name).stem.lstrip("0")
+        panels.append(
+            ImagePanel(
+                caption=f"No. {number}: {kinds.get(row.name, 'a good part')}",
+                image=pixels,
+                heatmap=version.score(pixels).anomaly_map,
+                score=row.score,
+                threshold=version.threshold.value,
+            )
+        )
+    return tuple(panels)
+
+
 def _worth_showing(rows: Sequence[NightImage], kinds: Mapping[str, str]) -> list[NightImage]:
-    """The good part of median score, the clearest defects, each of another kind, and the defect that scored least."""
+    """The good part of median score, the clearest defects, each of another kind, and the worst miss."""
     ordered = sorted(rows, key=lambda row: row.score)
     goods = [row for row in ordered if row.name not in kinds]
     defects = [row for row in ordered if row.name in kinds]
     clearest = {kinds[row.name]: row for row in defects}  # of each kind the last, which scored most
     shown = sorted(clearest.values(), key=lambda row: -row.score)[:N_DEFECT_PANELS]
-    missed = [row for row in defects[:1] if not row.rejected and row not in shown]
-    return [*goods[len(goods) // 2 :][:1], *shown[: N_DEFECT_PANELS - len(missed)], *missed]
-
-
-def _panel(row: NightImage, kind: str | None, version: DetectorVersion, folder: Path) -> ImagePanel:
-    pixels = read_photograph(folder / row.name).pixels
-    name = Path(row.name).stem.lstrip("0")
-    return ImagePanel(
-        caption=f"No. {name}: {kind or 'a good part'}",
-        image=pixels,
-        heatmap=version.score(pixels).anomaly_map,
-        score=row.score,
-        threshold=version.threshold.value,
-    )
+    missed = [row for row in defects[:1] if not row.rejected]
+    others = [row for row in shown if row not in missed]
+    return [*goods[len(goods) // 2 :][:1], *others[: N_DEFECT_PANELS - len(missed)], *missed]
 
 
 def _score_all(workspace: Workspace, line_name: str, number: int, rows: Sequence[NightImage], folder: Path) -> Seen:
     """By a version that is no longer champion: told, not logged."""
     version = workspace.load(line_name, number)
-    judged = [version.score(read_photograph(folder / row.name).pixels) for row in rows]
+    judged = [version.score(_pixels(folder / row.name)) for row in rows]
     return Seen(number, np.array([each.score for each in judged]), np.array([each.rejected for each in judged], bool))
 
 

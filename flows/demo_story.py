@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flows.demo_record import Seen, Told, ToldNight, ToldVersion, share
 from flows.pages import (
@@ -21,9 +23,10 @@ from flows.pages import (
     VersionRow,
 )
 from flows.pages.palette import LOOKS
+from flows.pages.story import Verdict
 from flows.pages.words import percent
 
-PLANNED = ("stable", "stable", "defect_burst", "drift", "stable")
+PLANNED: tuple[Verdict, ...] = ("stable", "stable", "defect_burst", "drift", "stable")
 """The verdicts of the five nights, if all goes as the story has it; a retrain is planned in the night of drift alone."""
 
 
@@ -31,7 +34,8 @@ def surprises(told: Told) -> tuple[str, ...]:
     """Every way in which the nights came otherwise than planned, each a sentence; empty when all went to plan."""
     found = []
     for night, planned in zip(told.nights, PLANNED, strict=True):
-        verdict, when = night.check["verdict"], f"the night of {night.told.night} ({_lower(night.told.title)})"
+        verdict: Verdict = night.check["verdict"]
+        when = f"the night of {night.told.night} ({_lower(night.told.title)})"
         if verdict != planned:
             found.append(f"{when} was planned to be {LOOKS[planned].word} and was judged {LOOKS[verdict].word}")
         state = night.retrain["state"] if night.retrain is not None else None
@@ -208,9 +212,15 @@ def _told_retrain(night: ToldNight) -> str:
     state, new, base = night.retrain["state"], night.retrain["new_version"], night.retrain["base_version"]
     began = "The flow started a retrain by itself: it chose fresh good images of the night, fitted a challenger on them"
     if state == "promoted":
-        return f"{began}, tried it at the gates below, registered it as v{new} and, all gates passed, made it champion. v{base} is kept as previous."
+        return (
+            f"{began}, tried it at the gates below, registered it as v{new} and, all gates passed, made it champion. "
+            f"v{base} is kept as previous."
+        )
     if state == "rejected":
-        return f"{began} and tried it at the gates below. It was not promoted ({night.retrain['reason']}); v{base} stays champion."
+        return (
+            f"{began} and tried it at the gates below. It was not promoted ({night.retrain['reason']}); "
+            f"v{base} stays champion."
+        )
     return f"A retrain was started and is {state}: {night.retrain['reason']}."
 
 
@@ -241,6 +251,7 @@ def _distribution(title: str, night: ToldNight, seen: Seen, version: ToldVersion
         threshold=version.threshold,
         window_defects=seen.scores[night.is_defect],
         reference_label=f"reference of v{version.number}",
+        defects_label="in truth defective",
     )
 
 
@@ -274,8 +285,8 @@ def _registry(told: Told, home: Path) -> Chapter:
     return Chapter(title="In the registry", text=text, versions=rows, commands=commands(told, home=home))
 
 
-def _of(rejected: Sequence[bool]) -> str:
-    return f"{sum(map(bool, rejected))} of {len(rejected)}"
+def _of(rejected: NDArray[np.bool_]) -> str:
+    return f"{int(rejected.sum())} of {rejected.size}"
 
 
 def _lower(title: str) -> str:

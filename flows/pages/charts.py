@@ -199,8 +199,8 @@ def _legend(item: Distribution, left: float) -> str:
         x += 34 + 6.9 * len(text)
     if item.window_defects is not None and item.window_defects.size:
         marks.append(f'<path class="defect" d="M{x} 10l9 9M{x + 9} 10l-9 9"/>')
-        text = f"known defects ({item.window_defects.size})"
-        marks.append(f'<text class="key" x="{x + 15:.0f}" y="19">{text}</text>')
+        text = f"{item.defects_label} ({item.window_defects.size})"
+        marks.append(f'<text class="key" x="{x + 15:.0f}" y="19">{escape(text)}</text>')
     return "".join(marks)
 
 

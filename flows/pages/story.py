@@ -66,6 +66,7 @@ class Distribution:
     """Scores of those images of the window that are known defects; they are part of `window` as well."""
     reference_label: str = "reference"
     window_label: str = "this night"
+    defects_label: str = "known defects"
 
 
 @dataclass(frozen=True, slots=True)
