@@ -13,6 +13,29 @@ MAX_FITTED_PATCHES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
+class PatchMoments:
+    """Count, sum and products of patches: those of a part can be taken away from those of the whole."""
+
+    n: int
+    total: NDArray[np.float64]
+    """(channels,)"""
+    products: NDArray[np.float64]
+    """(channels, channels)"""
+
+    @classmethod
+    def of(cls, patches: NDArray[np.float32]) -> PatchMoments:
+        """Of (n, channels) float32 ``patches``."""
+        wide = patches.astype(np.float64)
+        return cls(len(wide), wide.sum(axis=0), wide.T @ wide)
+
+    def __add__(self, other: PatchMoments) -> PatchMoments:
+        return PatchMoments(self.n + other.n, self.total + other.total, self.products + other.products)
+
+    def __sub__(self, other: PatchMoments) -> PatchMoments:
+        return PatchMoments(self.n - other.n, self.total - other.total, self.products - other.products)
+
+
+@dataclass(frozen=True, slots=True)
 class PatchProjection:
     """Principal components of the normal patches."""
 
@@ -22,16 +45,20 @@ class PatchProjection:
     """(channels, dimensions)"""
 
     @classmethod
-    def fit(cls, patches: NDArray[np.float32], *, dimensions: int) -> PatchProjection:
-        """Principal components of (n, channels) float32 ``patches``; signs fixed so that a fit can be repeated."""
-        step = max(1, len(patches) // MAX_FITTED_PATCHES)
-        sample = patches[::step].astype(np.float64)
-        mean = sample.mean(axis=0)
-        variances, directions = np.linalg.eigh(np.cov(sample - mean, rowvar=False))
+    def of(cls, moments: PatchMoments, *, dimensions: int) -> PatchProjection:
+        """The leading components of patches with these moments; signs fixed so that a fit can be repeated."""
+        mean = moments.total / moments.n
+        covariance = (moments.products / moments.n) - np.outer(mean, mean)
+        variances, directions = np.linalg.eigh(covariance)
         order = np.argsort(variances)[::-1][:dimensions]
         chosen = directions[:, order]
         chosen *= np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])
         return cls(mean.astype(np.float32), chosen.astype(np.float32))
+
+    @classmethod
+    def fit(cls, patches: NDArray[np.float32], *, dimensions: int) -> PatchProjection:
+        """Principal components of (n, channels) float32 ``patches``, of at most `MAX_FITTED_PATCHES` of them."""
+        return cls.of(PatchMoments.of(patches[:: max(1, len(patches) // MAX_FITTED_PATCHES)]), dimensions=dimensions)
 
     def apply(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, channels) → (n, dimensions) float32."""
