@@ -16,7 +16,7 @@ from detectors.fit import GoodImages, fit_version, prepare
 from detectors.images import list_images
 from detectors.patchcore import NEIGHBOURHOOD
 from detectors.protocol import Progress, no_progress
-from detectors.resolution import FramePlan, plan_frame
+from detectors.resolution import FramePlan, measured_cost_ms, plan_frame
 from detectors.runtime import build_runtime
 from detectors.version import DetectorVersion
 from drift.reference import Reference
@@ -65,12 +65,13 @@ def fit_line(
         known = lines.find_line(session, line_name)
         fpr_budget = known.fpr_budget if known else lines.DEFAULT_FPR_BUDGET
         latency_budget_ms = known.latency_budget_ms if known else None
-    plan = plan_frame(paths, latency_budget_ms=latency_budget_ms)
+    runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD)
+    plan = plan_frame(paths, latency_budget_ms=latency_budget_ms, cost_ms=lambda side: measured_cost_ms(runtime, side))
     goods = prepare(paths, framing=plan.framing, white_level=plan.white_level, progress=progress)
     model = fit_version(
         goods,
         family=family,
-        runtime=build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD),
+        runtime=runtime,
         fpr_budget=fpr_budget,
         seed=seed,
         progress=progress,
