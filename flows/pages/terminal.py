@@ -13,28 +13,38 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def nights_table(rows: Sequence[NightRow]) -> Table:
-    """One line a night; the verdict is coloured and has its sign, so that it reads without colour as well."""
+WIDE_COLUMNS = 112
+"""Of a terminal that shows the whole table of nights."""
+
+
+def nights_table(rows: Sequence[NightRow], *, width: int = WIDE_COLUMNS) -> Table:
+    """One line a night; the verdict is coloured and has its sign, so that it reads without colour as well.
+
+    A terminal of fewer columns than `WIDE_COLUMNS` gets the table without the interval and the count of rejects.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for heading, side in (
-        ("night", "left"),
-        ("verdict", "left"),
-        ("images", "right"),
-        ("bulk shift", "right"),
-        ("95 % interval", "right"),
-        ("false rejects", "right"),
-        ("rejected", "right"),
-        ("judged by", "left"),
-        ("action", "left"),
-    ):
-        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=heading != "action")
+    wide = width >= WIDE_COLUMNS
+    columns = (
+        ("night", "left", True),
+        ("verdict", "left", True),
+        ("images", "right", True),
+        ("bulk shift", "right", True),
+        ("95 % interval", "right", wide),
+        ("false\nrejects", "right", True),
+        ("rejected", "right", wide),
+        ("by", "left", True),
+        ("action", "left", True),
+    )
+    for heading, side, shown in columns:
+        if shown:
+            table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=heading != "action")
     for row in rows:
         look = LOOKS[row.verdict]
-        table.add_row(
+        cells = (
             Text(row.night.isoformat()),
             Text(f"{look.sign} {look.word}", style=look.terminal),
             Text(str(row.n)),
@@ -45,6 +55,7 @@ def nights_table(rows: Sequence[NightRow]) -> Table:
             Text(row.version),
             Text(row.action),
         )
+        table.add_row(*(cell for cell, (_, _, shown) in zip(cells, columns, strict=True) if shown))
     return table
 
 
