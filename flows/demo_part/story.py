@@ -69,7 +69,7 @@ def _story(change: tuple[Disturbance, ...]) -> tuple[NightPlan, ...]:
         NightPlan("Another ordinary night", 0.02),
         NightPlan("A burst of defects", 0.18),
         NightPlan("The lamp has aged and the fixture has slipped", 0.02, change),
-        NightPlan("The night after, at the same changed station", 0.02, change),
+        NightPlan("The night after, at the same changed station", 0.04, change),
     )
 
 
