@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from detectors.bank import MemoryBank
 from detectors.calibration import fold_of
 from detectors.coreset import greedy_coreset
 from detectors.protocol import Fitted, ImageScore, Progress, no_progress
-from detectors.runtime import FeatureRuntime, PatchSearch
+from detectors.runtime import CanvasSize, FeatureRuntime, PatchSearch
 from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
 
 MIN_FOLDS, MAX_FOLDS = 10, 30
@@ -34,11 +34,13 @@ class PatchCoreSettings:
         bank_size: patches kept by the coreset.
         dimensions: of a patch feature after projection.
         top_share: the image's score is the mean of this share of its most distant patches.
+        canvas_size: (height, width) of all canvases that were fitted on, None when they differ; found while fitting.
     """
 
     bank_size: int = 2048
     dimensions: int = 128
     top_share: float = 0.05
+    canvas_size: CanvasSize | None = None
 
 
 class PatchCore:
@@ -82,7 +84,8 @@ class PatchCore:
             settings: by default `PatchCoreSettings`.
             progress: told of features and folds.
         """
-        settings = settings or PatchCoreSettings()
+        sizes = {(canvas.shape[0], canvas.shape[1]) for canvas in canvases}
+        settings = replace(settings or PatchCoreSettings(), canvas_size=sizes.pop() if len(sizes) == 1 else None)
         raw, grids = [], []
         for index, canvas in enumerate(canvases):
             progress("features", index, len(canvases))
@@ -112,7 +115,7 @@ class PatchCore:
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         if self._search is None:  # only now: a version that is fitted and saved never pays for its compilation
-            self._search = self._runtime.searcher(self._projection, self._bank)
+            self._search = self._runtime.searcher(self._projection, self._bank, fixed_size=self._settings.canvas_size)
         return _score_distances(self._search(canvas), self._settings)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
@@ -125,7 +128,9 @@ class PatchCore:
     def restore(
         cls, *, arrays: Mapping[str, NDArray[np.float32]], settings: Mapping[str, object], runtime: FeatureRuntime
     ) -> Self:
-        chosen = PatchCoreSettings(**cast("dict[str, int]", dict(settings)))
+        chosen = PatchCoreSettings(**cast("dict[str, Any]", dict(settings)))
+        if chosen.canvas_size is not None:  # JSON has no tuples
+            chosen = replace(chosen, canvas_size=(chosen.canvas_size[0], chosen.canvas_size[1]))
         return cls(runtime, PatchProjection.restore(arrays), arrays["bank"], chosen)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from detectors.whitening import PatchProjection
 
 RuntimeName = Literal["openvino", "torch"]
+CanvasSize = tuple[int, int]
+"""(height, width) in pixels."""
 
 _IR_FILE = "backbone.xml"
 _IR_WEIGHTS_FILE = "backbone.bin"
@@ -38,8 +40,13 @@ class FeatureRuntime(Protocol):
         """(height, width, 3) uint8, sides multiples of 32 → (rows, columns, channels) float32 patch features."""
         ...
 
-    def searcher(self, projection: PatchProjection, bank: NDArray[np.float32]) -> PatchSearch:
-        """From a canvas to its patches' distances to the nearest of ``bank``, (n, dimensions), already projected."""
+    def searcher(
+        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
+    ) -> PatchSearch:
+        """From a canvas to its patches' distances to the nearest of ``bank``, (n, dimensions), already projected.
+
+        Canvases of ``fixed_size`` are searched fastest.
+        """
         ...
 
     def save(self, folder: Path) -> dict[str, object]:
@@ -102,25 +109,28 @@ class OpenVinoRuntime:
 
     name: RuntimeName = "openvino"
 
-    def __init__(self, model: object) -> None:
+    def __init__(self, model: object, *, fixed_size: CanvasSize | None = None) -> None:
         import openvino
 
         self._model: openvino.Model = model
+        self._fixed_size = fixed_size
         self._core = openvino.Core()
-        self._requests: dict[tuple[int, int], openvino.InferRequest] = {}
+        self._requests: dict[CanvasSize | None, openvino.InferRequest] = {}
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = self._request_for((canvas.shape[0], canvas.shape[1]))
         request.infer({0: canvas[None]}, share_inputs=True)
         return np.array(request.get_output_tensor(0).data[0], np.float32, copy=True)
 
-    def searcher(self, projection: PatchProjection, bank: NDArray[np.float32]) -> PatchSearch:
+    def searcher(
+        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
+    ) -> PatchSearch:
         """Network, projection and search as one graph.
 
         OpenVINO, numpy's BLAS and FAISS's OpenMP have a thread pool each, whose idle threads spin on the processors
         that the next library needs. One graph has one pool: a third of the processor time.
         """
-        return OpenVinoRuntime(_with_search(self._model, projection, bank)).features
+        return OpenVinoRuntime(_with_search(self._model, projection, bank), fixed_size=fixed_size).features
 
     def save(self, folder: Path) -> dict[str, object]:
         import openvino
@@ -128,25 +138,26 @@ class OpenVinoRuntime:
         openvino.save_model(self._model, folder / _IR_FILE, compress_to_fp16=False)
         return {"name": self.name, "precision": "f32", "openvino": openvino.__version__}
 
-    def _request_for(self, size: tuple[int, int]) -> openvino.InferRequest:
-        """Static shapes run up to a third faster than dynamic ones; a line has few, so each is compiled once."""
+    def _request_for(self, size: CanvasSize) -> openvino.InferRequest:
+        """Compiled for the line's own canvas size, which is up to a third faster, and once for all other sizes.
+
+        A part whose photographs come in many sizes would else wait, and keep memory, for each of them.
+        """
         import openvino
 
-        if size not in self._requests:
-            if len(self._requests) >= MAX_COMPILED_SHAPES:
-                self._requests.pop(next(iter(self._requests)))
-            fixed = self._model.clone()
-            fixed.reshape([1, *size, 3])
+        key = size if size == self._fixed_size else None
+        if key not in self._requests:
+            model = self._model
+            if key is not None:
+                model = model.clone()
+                model.reshape([1, *key, 3])
             options = {
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_PRECISION_HINT": openvino.Type.f32,
                 "INFERENCE_NUM_THREADS": usable_threads(),
             }
-            self._requests[size] = self._core.compile_model(fixed, "CPU", options).create_infer_request()
-        return self._requests[size]
-
-
-MAX_COMPILED_SHAPES = 64
+            self._requests[key] = self._core.compile_model(model, "CPU", options).create_infer_request()
+        return self._requests[key]
 
 
 class TorchRuntime:
@@ -165,7 +176,9 @@ class TorchRuntime:
         self._taps = taps
         self._neighbourhood = neighbourhood
 
-    def searcher(self, projection: PatchProjection, bank: NDArray[np.float32]) -> PatchSearch:
+    def searcher(
+        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
+    ) -> PatchSearch:
         import torch
 
         mean, matrix, anchors = (

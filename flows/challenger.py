@@ -225,6 +225,10 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
                 session, line, "challenger_rejected", actor=deployment.SYSTEM, version=number, document=document
             )
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
+        champion = workspace.store.aliases(line.name).get("champion")
+        if champion not in (retrain.base_version, number):
+            reason = f"version {champion} was promoted meanwhile"
+            return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
         if line.policy == "auto":
             deployment.promote(session, line, workspace.store, number, actor=deployment.SYSTEM, document=details)
             return retrains.advance(session, retrain.id, start="registered", to="promoted")

@@ -20,6 +20,7 @@ def promote_version(workspace: Workspace, line_name: str, number: int | None) ->
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
+        deployment.refuse_foreign(line)
         deployed = deployment.follow(session, line, workspace.store, cache=workspace.cache)
         wanted = number if number is not None else deployed.challenger
         if wanted is None:
@@ -39,6 +40,7 @@ def roll_back(workspace: Workspace, line_name: str) -> dict[str, Any]:
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
+        deployment.refuse_foreign(line)
         deployment.follow(session, line, workspace.store, cache=workspace.cache)
         after = deployment.rollback(session, line, workspace.store, actor=_person(), reason="a person asked for it")
     return _document(line_name, after, state="rolled_back")
@@ -61,6 +63,7 @@ def last_night(workspace: Workspace, line_name: str) -> tuple[int, date]:
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
+        deployment.refuse_foreign(line)
         number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
         nights = scores.nights_scored(session, line, version=number)
     if not nights:

@@ -56,6 +56,7 @@ def evaluate(
     good_paths, defect_paths = list_images(good_folder), list_images(defect_folder)
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
+        deployment.refuse_foreign(line)
         if number is None:
             number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
         lines.get_version(session, line, number)

@@ -63,6 +63,8 @@ def fit_line(
     paths = list_images(good_folder)
     with workspace.database.session() as session:
         known = lines.find_line(session, line_name)
+        if known is not None:
+            deployment.refuse_foreign(known)
         fpr_budget = known.fpr_budget if known else lines.DEFAULT_FPR_BUDGET
         latency_budget_ms = known.latency_budget_ms if known else None
     runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD)

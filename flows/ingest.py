@@ -45,6 +45,7 @@ def ingest(
     paths = list_images(folder)
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
+        deployment.refuse_foreign(line)
         number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
         logged = {(row.sha256, row.name): row for row in scores.night_images(session, line, number, night)}
     version = workspace.load(line_name, number)

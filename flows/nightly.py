@@ -15,11 +15,12 @@ from prefect.runtime import flow_run
 from flows import retrain as retraining
 from flows.alerts import alert_of_check, deliver
 from flows.artifacts import show_night
+from flows.challenger import next_step
 from flows.check import CheckedLine, check_lines, draw_check, publish_check
 from flows.settings import Settings
 from flows.workspace import Workspace, open_workspace
-from halfsigma import StoreError
-from registry import lines, retrains
+from halfsigma import StoreError, UnknownVersion
+from registry import deployment, lines, retrains
 from registry.tables import utc_now
 
 RETRIES = 3
@@ -87,7 +88,7 @@ def publish_task(workspace: Workspace, checked: Sequence[CheckedLine], plots: di
         if each.line in plots:
             try:
                 publish_check(workspace, each, plots[each.line])
-            except StoreError as error:
+            except (StoreError, UnknownVersion) as error:  # a detector that is not ours has no version in MLflow
                 get_run_logger().warning("%s: the plot was not published: %s", each.line, error.message)
 
 
@@ -111,16 +112,22 @@ def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
 
 
 def _respond_to_drift(workspace: Workspace, checked: CheckedLine) -> tuple[dict[str, Any] | None, str]:
-    """Retrain the champion; a night that another version judged was responded to when that one was champion."""
+    """Retrain the champion; a night that another version judged was responded to when that one was champion.
+
+    A retrain that was killed after it moved the champion's alias and before it wrote so is brought to its end.
+    """
     with workspace.database.session() as session:
         line = lines.get_line(session, checked.line)
+        if line.detector == deployment.FOREIGN:
+            return None, "alert"  # its owner has to act
         is_champion = lines.aliases(session, line).get("champion") == checked.version
         earlier = [
             row
             for row in retrains.list_retrains(session, line)
             if row.night == checked.verdict.night and row.base_version == checked.version
         ]
-    if not is_champion:
+    is_unfinished = any(next_step(row.state) is not None for row in earlier)
+    if not is_champion and not is_unfinished:
         return (retraining.Outcome.of(earlier[0]).to_dict(), "retrain") if earlier else (None, "alert")
     done = retraining.retrain(checked.line, checked.verdict.night, checked.version, checked.verdict.explanation)
     return done, "retrain"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.settings import Settings
-from halfsigma import RegistryError
+from halfsigma import ArtifactError, RegistryError
 from registry.database import Database, open_database
 from registry.store import MlflowStore
 from registry.vault import Vault
@@ -45,12 +46,21 @@ class Workspace:
         return folder
 
     def load(self, line: str, number: int) -> DetectorVersion:
-        """A version ready to score."""
+        """A version ready to score; a copy in the cache that was damaged is downloaded again.
+
+        Raises:
+            ArtifactError: the store's own files are damaged.
+        """
         from detectors.artifact import load_version
 
         key = (line, number)
         if key not in self._loaded:
-            self._loaded[key] = load_version(self.store.fetch(line, number, cache=self.cache))
+            folder = self.store.fetch(line, number, cache=self.cache)
+            try:
+                self._loaded[key] = load_version(folder)
+            except ArtifactError:
+                shutil.rmtree(folder)
+                self._loaded[key] = load_version(self.store.fetch(line, number, cache=self.cache))
         return self._loaded[key]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import REFERENCE, read_manifest
 from drift.reference import Reference
-from halfsigma import ArtifactError, StoreError, UnknownVersion
+from halfsigma import ArtifactError, RegistryError, StoreError, UnknownVersion
 from registry import audit, lines, outbox, retrains
 from registry.store import TAG_BASE, TAG_ORIGIN, MlflowStore
 from registry.tables import Line
@@ -88,8 +88,8 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path) -> 
             )
         return _put_back(session, line, store, before, found=wanted, reason=refusal)
     assert wanted is not None, "without a champion there was a refusal"
-    if before is not None and actual.get("previous") in (None, wanted):
-        store.set_alias(line.name, "previous", before)
+    if before is not None:
+        _move_previous(session, line, store, before=before, wanted=wanted, mirrored=mirrored, actual=actual)
     if actual.get("challenger") == wanted:
         store.set_alias(line.name, "challenger", None)
     actual = store.aliases(line.name)
@@ -192,6 +192,37 @@ def _predecessor(session: Session, line: Line, number: int, *, not_this: int | N
         if entry.version == number and before not in (None, not_this):
             return int(before)
     return None
+
+
+def _move_previous(
+    session: Session,
+    line: Line,
+    store: MlflowStore,
+    *,
+    before: int,
+    wanted: int,
+    mirrored: Mapping[str, int],
+    actual: Mapping[str, int],
+) -> None:
+    """After somebody moved the champion: what it replaced becomes ``previous``, unless they moved that alias as well.
+
+    Who moved the champion to ``previous`` rolled back, in the MLflow UI or by a command that was killed half way: then
+    ``previous`` goes further back, never forward to the version that was rolled back.
+    """
+    previous = actual.get("previous")
+    if previous == wanted:
+        store.set_alias(line.name, "previous", _predecessor(session, line, wanted, not_this=before))
+    elif previous in (None, mirrored.get("previous")):
+        store.set_alias(line.name, "previous", before)
+
+
+def refuse_foreign(line: Line) -> None:
+    """RegistryError for a line whose detector is not ours: it has no model here to fit, score with or promote."""
+    if line.detector == FOREIGN:
+        raise RegistryError(
+            f"line {line.name!r} is scored by a detector that is not halfsigma's",
+            hint=f"log its scores: halfsigma log {line.name} --csv FILE; or fit a line of another name",
+        )
 
 
 def _unusable(session: Session, line: Line, store: MlflowStore, number: int, *, cache: Path) -> str | None:

@@ -23,6 +23,8 @@ VERSION_ARTIFACT = "version"
 class HalfsigmaModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped in MLflow
     """Image paths or arrays in, one row of score, threshold and verdict each out."""
 
+    _skip_type_hint_validation = True  # else MLflow warns at every load that paths or arrays are no schema of its own
+
     def load_context(self, context: PythonModelContext) -> None:
         self._version = load_version(Path(context.artifacts[VERSION_ARTIFACT]))
 

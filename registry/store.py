@@ -138,12 +138,20 @@ class MlflowStore:
     def fetch(self, line: str, number: int, *, cache: Path) -> Path:
         """A version's folder on this machine, downloaded once and checked against its registered hash.
 
+        While MLflow is away, or has lost the version, what was downloaded and checked before is given: a station goes
+        on with it.
+
         Raises:
             UnknownVersion: there is no such version.
             ArtifactError: what was downloaded is not what was registered.
         """
         target = cache / line / str(number)
-        expected = self.tags(line, number).get(TAG_MANIFEST)
+        try:
+            expected = self.tags(line, number).get(TAG_MANIFEST)
+        except (StoreError, UnknownVersion):
+            if (target / MANIFEST).is_file():
+                return target
+            raise
         if not (target / MANIFEST).is_file() or file_sha256(target / MANIFEST) != expected:
             self._download(line, number, target)
         found = file_sha256(target / MANIFEST)
