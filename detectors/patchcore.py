@@ -97,19 +97,23 @@ class PatchCore:
         members = [np.flatnonzero(folds == fold) for fold in range(n_folds)]
         moments = _moments_of(raw, members)
         everything = reduce(operator.add, moments)
+        fold_of_patch = np.repeat(folds, [len(each) for each in raw])
+        patches = np.concatenate(raw)
         scores = np.empty(len(canvases))
         for fold, own in enumerate(members):
             progress("reference", fold, n_folds)
             # The projection must not know the fold either: its directions fit the noise of the patches they are made of,
             # which lifted the reference of 40 images by half a standard deviation.
             projection = PatchProjection.of(everything - moments[fold], dimensions=settings.dimensions)
-            others = [projection.apply(raw[i]) for i in np.flatnonzero(folds != fold)]
-            bank = MemoryBank(_build_bank(others, settings, seed=seed))
-            for i in own:
-                scores[i] = _score_patches(projection.apply(raw[i]), grids[i], bank, settings).score
+            projected = projection.apply(patches)
+            bank = MemoryBank(_build_bank(projected[fold_of_patch != fold], settings, seed=seed))
+            distances = bank.nearest(projected[fold_of_patch == fold])
+            ends = np.cumsum([len(raw[i]) for i in own])
+            for i, of_image in zip(own, np.split(distances, ends[:-1]), strict=True):
+                scores[i] = _score_distances(of_image.reshape(grids[i]), settings).score
         progress("bank", 0, 1)
         projection = PatchProjection.of(everything, dimensions=settings.dimensions)
-        bank_patches = _build_bank([projection.apply(each) for each in raw], settings, seed=seed)
+        bank_patches = _build_bank(projection.apply(patches), settings, seed=seed)
         model = cls(runtime, projection, bank_patches, settings)
         return Fitted(model, np.arange(len(canvases), dtype=np.int64), scores)
 
@@ -139,18 +143,8 @@ def _moments_of(raw: Sequence[NDArray[np.float32]], members: Sequence[NDArray[np
     return [PatchMoments.of(np.concatenate([raw[i] for i in fold])[::step]) for fold in members]
 
 
-def _build_bank(
-    patches: Sequence[NDArray[np.float32]], settings: PatchCoreSettings, *, seed: int
-) -> NDArray[np.float32]:
-    joined = np.concatenate(patches)
-    chosen = greedy_coreset(joined, min(settings.bank_size, len(joined)), seed=seed)
-    return joined[chosen]
-
-
-def _score_patches(
-    patches: NDArray[np.float32], grid: tuple[int, ...], bank: MemoryBank, settings: PatchCoreSettings
-) -> ImageScore:
-    return _score_distances(bank.nearest(patches).reshape(grid[0], grid[1]), settings)
+def _build_bank(patches: NDArray[np.float32], settings: PatchCoreSettings, *, seed: int) -> NDArray[np.float32]:
+    return patches[greedy_coreset(patches, min(settings.bank_size, len(patches)), seed=seed)]
 
 
 def _score_distances(anomaly_map: NDArray[np.float32], settings: PatchCoreSettings) -> ImageScore:

@@ -19,7 +19,7 @@ from detectors.images import list_images
 from detectors.loading import READ_AHEAD, Unreadable, read_ahead
 from detectors.resolution import FINE_SIDE_PX, USUAL_SIDE_PX, plan_frame
 from detectors.version import DetectorVersion
-from halfsigma import ImageError, TooFewImages
+from halfsigma import DetectorError, ImageError, TooFewImages
 
 Camera = Callable[..., NDArray[np.uint8]]
 
@@ -112,6 +112,16 @@ def test_reading_ahead_holds_only_a_few_photographs_at_a_time(messy: Path, monke
     reader.close()
 
 
+def _ten_ms_at_256(side_px: int) -> float:
+    return 10.0 * (side_px / 256) ** 2 if side_px > 160 else 3.5
+
+
+def test_a_budget_that_no_resolution_keeps_is_refused(tmp_path: Path) -> None:
+    paths = _write(tmp_path, [np.zeros((200, 200), np.uint8)] * 3)
+    with pytest.raises(DetectorError, match=r"takes 3\.5 ms .* budget is 2 ms"):
+        plan_frame(paths, latency_budget_ms=2.0, cost_ms=_ten_ms_at_256)
+
+
 def _write(folder: Path, images: list[NDArray[np.generic]]) -> list[Path]:
     for number, image in enumerate(images):
         tifffile.imwrite(folder / f"{number}.tif", image, photometric="minisblack")
@@ -120,13 +130,19 @@ def _write(folder: Path, images: list[NDArray[np.generic]]) -> list[Path]:
 
 @pytest.mark.parametrize(
     ("side", "budget", "expected"),
-    [(512, None, USUAL_SIDE_PX), (700, None, FINE_SIDE_PX), (700, 1.0, USUAL_SIDE_PX), (700, 1000.0, FINE_SIDE_PX)],
+    [
+        (512, None, USUAL_SIDE_PX),
+        (700, None, FINE_SIDE_PX),
+        (700, 1000.0, FINE_SIDE_PX),
+        (700, 26.0, 320),
+        (200, 7.0, 160),
+    ],
 )
 def test_the_resolution_follows_the_photographs_size_and_the_latency_budget(
     tmp_path: Path, side: int, budget: float | None, expected: int
 ) -> None:
     paths = _write(tmp_path, [np.zeros((side, side), np.uint8)] * 3)
-    plan = plan_frame(paths, latency_budget_ms=budget)
+    plan = plan_frame(paths, latency_budget_ms=budget, cost_ms=_ten_ms_at_256)
     assert plan.framing.side_px == expected
     assert plan.native_side_px == side
     assert plan.white_level == 255
@@ -134,12 +150,12 @@ def test_the_resolution_follows_the_photographs_size_and_the_latency_budget(
 
 def test_the_white_level_of_a_12_bit_camera_is_found_from_its_images(tmp_path: Path) -> None:
     images: list[NDArray[np.generic]] = [np.full((32, 32), level, np.uint16) for level in (100, 900, 3900)]
-    assert plan_frame(_write(tmp_path, images), latency_budget_ms=None).white_level == 4095
+    assert plan_frame(_write(tmp_path, images), latency_budget_ms=None, cost_ms=_ten_ms_at_256).white_level == 4095
 
 
 def test_a_broken_file_does_not_stop_the_plan_but_nothing_readable_does(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("x")
     with pytest.raises(ImageError, match="none of 1 files"):
-        plan_frame(list_images(tmp_path), latency_budget_ms=None)
+        plan_frame(list_images(tmp_path), latency_budget_ms=None, cost_ms=_ten_ms_at_256)
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((40, 40), np.uint8))
-    assert plan_frame(list_images(tmp_path), latency_budget_ms=None).native_side_px == 40
+    assert plan_frame(list_images(tmp_path), latency_budget_ms=None, cost_ms=_ten_ms_at_256).native_side_px == 40
