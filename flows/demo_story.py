@@ -40,11 +40,11 @@ def surprises(told: Told) -> tuple[str, ...]:
             found.append(f"{when} was planned to be {LOOKS[planned].word} and was judged {LOOKS[verdict].word}")
         state = night.retrain["state"] if night.retrain is not None else None
         wanted = "promoted" if planned == "drift" else None
-        if state != wanted:
-            found.append(
-                f"in {when} {'no retrain' if state is None else f'a retrain that ended {state}'} came about, "
-                f"planned was {'none' if wanted is None else 'one that is promoted'}"
-            )
+        if state is not None and state != wanted:
+            plan = "none was planned" if wanted is None else f"it was planned to be {wanted}"
+            found.append(f"the retrain in {when} ended {state}; {plan}")
+        elif state != wanted:
+            found.append(f"no retrain came about in {when}, where one was planned")
     return tuple(found)
 
 
@@ -88,7 +88,9 @@ def tell(told: Told, *, home: Path) -> Story:
         "same commands that run in production."
     )
     if came_otherwise:
-        intro += "\n\nNot all came as the story has it: " + "; ".join(came_otherwise) + "."
+        intro += "\n\nNot all came as the story has it. " + " ".join(
+            f"{each[:1].upper()}{each[1:]}." for each in came_otherwise
+        )
     return Story(
         title="Five nights at one station"
         if came_otherwise
@@ -143,7 +145,7 @@ def _head_facts(told: Told) -> tuple[Fact, ...]:
         if night.check["verdict"] == "defect_burst" and night.retrain is None:
             n, caught = int(night.is_defect.sum()), int(night.seen.rejected[night.is_defect].sum())
             facts.append(
-                Fact("in the burst of defects", "no retrain", f"{caught} of {n} defects caught, an alert sent")
+                Fact("in the burst of defects", "no retrain", f"{caught} of {n} defects caught, an alert queued")
             )
     for before, after in zip(told.nights, told.nights[1:], strict=False):
         if before.version == after.version:

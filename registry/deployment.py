@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import REFERENCE, read_manifest
 from drift.reference import Reference
-from halfsigma import ArtifactError, RegistryError, StoreError, UnknownVersion
+from halfsigma import ArtifactError, DriftError, RegistryError, StoreError, UnknownVersion
 from registry import audit, lines, outbox, retrains
 from registry.store import TAG_BASE, TAG_ORIGIN, MlflowStore
 from registry.tables import Line
@@ -232,6 +232,8 @@ def _unusable(session: Session, line: Line, store: MlflowStore, number: int, *, 
         mirror_version(session, line, number, folder, store.tags(line.name, number))
     except (ArtifactError, UnknownVersion) as error:
         return error.message
+    except (DriftError, OSError, ValueError, KeyError, TypeError) as error:  # its reference is checked by no hash yet
+        return f"its files cannot be read: {error}"
     return None
 
 

@@ -79,12 +79,14 @@ class MlflowStore:
 
     @property
     def _client(self) -> MlflowClient:
-        if self._known is None:
-            with _mapped_errors(self.tracking_uri):
-                import mlflow
+        with _mapped_errors(self.tracking_uri):
+            import mlflow
 
-                _quieten()
+            # downloads and runs go where MLflow's global address points, which another store may have moved
+            if mlflow.get_tracking_uri() != self.tracking_uri:
                 mlflow.set_tracking_uri(self.tracking_uri)
+            if self._known is None:
+                _quieten()
                 self._known = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
         return self._known
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectors.runtime import MAX_COMPILED_SHAPES, FeatureRuntime, load_runtime, usable_threads
+from detectors.runtime import FeatureRuntime, load_runtime, usable_threads
+from detectors.whitening import PatchProjection
 from halfsigma import ArtifactError
 
 
@@ -56,13 +57,21 @@ def test_the_features_that_were_given_out_are_not_overwritten_by_the_next_image(
     np.testing.assert_array_equal(first, kept)
 
 
-def test_a_line_of_many_sizes_does_not_fill_the_memory_with_compiled_networks(
-    tmp_path: Path, runtime: FeatureRuntime
-) -> None:
+def test_a_line_of_many_sizes_compiles_one_network_for_them_all(tmp_path: Path, runtime: FeatureRuntime) -> None:
     compiled = load_runtime(tmp_path, runtime.save(tmp_path))
-    compiled._requests.update({(32 * k, 1): None for k in range(MAX_COMPILED_SHAPES)})  # type: ignore[attr-defined]
-    compiled.features(_canvas(64, 64))
-    assert len(compiled._requests) == MAX_COMPILED_SHAPES  # type: ignore[attr-defined]
+    for size in ((64, 64), (64, 96), (128, 64)):
+        compiled.features(_canvas(*size))
+    assert len(compiled._requests) == 1  # type: ignore[attr-defined]
+
+
+def test_a_network_compiled_for_one_size_scores_as_the_one_for_all_sizes(runtime: FeatureRuntime) -> None:
+    rng = np.random.default_rng(0)
+    projection = PatchProjection(np.zeros(304, np.float32), rng.normal(size=(304, 8)).astype(np.float32))
+    bank = rng.normal(size=(50, 8)).astype(np.float32)
+    canvas = _canvas(96, 160)
+    fixed = runtime.searcher(projection, bank, fixed_size=(96, 160))(canvas)
+    np.testing.assert_array_equal(fixed, runtime.searcher(projection, bank, fixed_size=None)(canvas))
+    np.testing.assert_array_equal(fixed, runtime.searcher(projection, bank, fixed_size=(64, 64))(canvas))
 
 
 def test_a_runtime_of_another_halfsigma_is_refused_with_the_remedy(tmp_path: Path) -> None:
