@@ -90,7 +90,7 @@ def curate(
             readable.append(candidate)
     distinct = _without_twins(readable, small_images, left_out)
     limit = _suspect_limit(distinct, reference_scores, threshold)
-    kept = _without_suspects(distinct, limit, math.ceil((defect_share + fpr_budget) * len(distinct)), left_out)
+    kept = _without_suspects(distinct, limit, math.ceil((defect_share + fpr_budget) * len(distinct) - 1e-9), left_out)
     if len(kept) > MAX_FRESH:
         drawn = np.random.default_rng(seed).choice(len(kept), MAX_FRESH, replace=False)
         for index in set(range(len(kept))) - set(drawn.tolist()):

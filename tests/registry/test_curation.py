@@ -1,0 +1,120 @@
+"""What a retrain may learn from: hand-made nights, in which it is known of every image whether it should stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from halfsigma import TooFewImages
+from registry.curation import MAX_FRESH, MIN_FRESH, TWIN_DIFFERENCE, Candidate, Curation, curate
+
+REFERENCE = np.random.default_rng(0).normal(10.0, 1.0, 300)
+THRESHOLD = 13.0
+Small = dict[str, NDArray[np.float32]]
+
+
+def _candidates(scores: NDArray[np.float64], labels: dict[int, str] | None = None) -> list[Candidate]:
+    labels = labels or {}
+    return [Candidate(f"{k:064x}", f"{k}.png", float(score), labels.get(k)) for k, score in enumerate(scores)]
+
+
+def _small(candidates: list[Candidate]) -> Small:
+    rng = np.random.default_rng(1)
+    return {each.sha256: rng.random((16, 16), np.float32) for each in candidates}
+
+
+def _curate(candidates: list[Candidate], *, small: Small | None = None, defect_share: float = 0.0) -> Curation:
+    return curate(
+        candidates,
+        reference_scores=REFERENCE,
+        threshold=THRESHOLD,
+        defect_share=defect_share,
+        fpr_budget=0.01,
+        small_images=_small(candidates) if small is None else small,
+        seed=0,
+    )
+
+
+def _reasons(curation: Curation, candidates: list[Candidate]) -> dict[int, str]:
+    number = {each.sha256: k for k, each in enumerate(candidates)}
+    return {number[sha256]: reason for sha256, reason in curation.left_out.items()}
+
+
+def test_a_quiet_night_is_kept_but_for_the_few_that_the_champion_rejects() -> None:
+    scores = np.full(100, 10.0) + np.linspace(-1.5, 1.5, 100)
+    scores[[3, 60]] = 15.0, 14.0
+    candidates = _candidates(scores)
+    curation = _curate(candidates)
+    # ceil(1 % of 100) = 1: the worst of the two suspects
+    assert _reasons(curation, candidates) == {3: "suspect: it scores high even when tonight's drift is taken away"}
+    assert [each.sha256 for each in curation.chosen] == [each.sha256 for k, each in enumerate(candidates) if k != 3]
+
+
+def test_a_night_that_drifted_as_a_whole_keeps_its_goods_and_loses_its_defects() -> None:
+    rng = np.random.default_rng(2)
+    goods = rng.normal(40.0, 2.0, 90)  # 30 sigma away and twice as wide: the champion rejects them all
+    defects = rng.normal(70.0, 3.0, 10)
+    candidates = _candidates(np.r_[goods, defects])
+    curation = _curate(candidates, defect_share=0.1)
+    assert {k for k in _reasons(curation, candidates) if k >= 90} == set(range(90, 100))
+    assert len([k for k in _reasons(curation, candidates) if k < 90]) <= 1
+    assert 44.0 < curation.limit < 52.0
+
+
+def test_no_more_suspects_go_than_the_share_of_defects_asks_for() -> None:
+    scores = np.r_[np.random.default_rng(3).normal(10.0, 1.0, 80), np.full(20, 30.0)]
+    assert len(_curate(_candidates(scores), defect_share=0.05).left_out) == 6  # ceil(0.06 * 100)
+    assert len(_curate(_candidates(scores), defect_share=0.3).left_out) >= 20
+
+
+def test_what_a_person_called_good_stays_and_what_they_called_a_defect_goes() -> None:
+    scores = np.full(80, 10.0) + np.linspace(-1, 1, 80)
+    scores[5] = 50.0
+    candidates = _candidates(scores, {5: "good", 6: "defect"})
+    curation = _curate(candidates, defect_share=0.2)
+    assert _reasons(curation, candidates) == {6: "a person called it a defect"}
+
+
+def test_a_file_that_is_gone_is_left_out_with_that_reason() -> None:
+    candidates = _candidates(np.linspace(9, 11, 80))
+    small = _small(candidates)
+    del small[candidates[7].sha256]
+    assert _reasons(_curate(candidates, small=small), candidates) == {7: "the file is gone, altered or unreadable"}
+
+
+def test_a_frozen_camera_gives_one_image_and_not_fifty() -> None:
+    candidates = _candidates(np.linspace(9, 11, 120))
+    small = _small(candidates)
+    for k in range(31, 60):
+        small[candidates[k].sha256] = small[candidates[30].sha256] + np.float32(TWIN_DIFFERENCE / 2)
+    reasons = _reasons(_curate(candidates, small=small), candidates)
+    assert reasons == dict.fromkeys(range(31, 60), "nearly the same picture as one just before it")
+
+
+def test_an_image_of_two_nights_counts_once() -> None:
+    candidates = _candidates(np.linspace(9, 11, 60))
+    curation = _curate([*candidates, *candidates[:10]], small=_small(candidates))
+    assert len(curation.chosen) == 60
+    assert not curation.left_out
+
+
+def test_of_too_many_a_repeatable_draw_is_kept_in_capture_order() -> None:
+    candidates = _candidates(np.random.default_rng(4).normal(10, 0.5, MAX_FRESH + 40))
+    small = {each.sha256: np.full((2, 2), k / 10, np.float32) for k, each in enumerate(candidates)}
+    first, again = _curate(candidates, small=small), _curate(candidates, small=small)
+    assert first.chosen == again.chosen
+    assert len(first.chosen) == MAX_FRESH
+    order = [int(each.sha256, 16) for each in first.chosen]
+    assert order == sorted(order)
+    assert len(first.chosen) + len(first.left_out) == len(candidates)
+
+
+@pytest.mark.parametrize("n", [0, 1, MIN_FRESH - 1])
+def test_too_few_say_how_many_are_missing(n: int) -> None:
+    with pytest.raises(TooFewImages, match=f"{n} fresh good images of {n}, .*: {MIN_FRESH - n} are missing"):
+        _curate(_candidates(np.linspace(9.0, 11.0, n)))
+
+
+def test_equal_scores_are_no_division_by_zero() -> None:
+    assert len(_curate(_candidates(np.full(60, 10.0))).chosen) == 60

@@ -1,0 +1,147 @@
+"""Each gate by numbers worked out by hand or by an independent library."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
+
+from registry.gates import (
+    auroc,
+    detection_gate,
+    false_positives_gate,
+    latency_gate,
+    recall_gate,
+    round_trip_gate,
+    shift_gate,
+)
+
+
+@given(n_good=st.integers(1, 200), n_defect=st.integers(1, 60), levels=st.integers(2, 50), seed=st.integers(0, 10**6))
+@settings(max_examples=100, deadline=None)
+def test_auroc_is_scikit_learns_ties_included(n_good: int, n_defect: int, levels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    good, defect = rng.integers(0, levels, n_good).astype(float), rng.integers(0, levels, n_defect).astype(float)
+    truth = np.r_[np.zeros(n_good), np.ones(n_defect)]
+    assert auroc(good, defect) == pytest.approx(roc_auc_score(truth, np.r_[good, defect]))
+
+
+@pytest.mark.parametrize(
+    ("n_rejected", "n_good", "passes"),
+    [
+        (0, 50, True),
+        (1, 50, True),  # 2 %, but one of fifty happens under a budget of 1 %
+        (2, 50, True),  # Clopper-Pearson from 0.5 %
+        (3, 50, False),  # from 1.25 %
+        (6, 150, False),
+        (50, 50, False),
+    ],
+)
+def test_false_positives_fail_only_when_the_budget_is_surely_exceeded(
+    n_rejected: int, n_good: int, passes: bool
+) -> None:
+    gate = false_positives_gate(n_rejected, n_good, fpr_budget=0.01)
+    low = binomtest(n_rejected, n_good).proportion_ci(0.95, method="exact").low
+    assert gate.passed is passes is bool(low <= 0.01)
+    assert (gate.value, gate.limit) == (n_rejected / n_good, 0.01)
+    assert f"{n_rejected} of {n_good}" in gate.reason
+
+
+def test_a_challenger_that_separates_as_well_passes_and_a_blind_one_fails() -> None:
+    rng = np.random.default_rng(0)
+    good, defect = rng.normal(0, 1, 60), rng.normal(2, 1, 60)
+    same = detection_gate(
+        "synthetic_auroc",
+        champion_good=good,
+        champion_defect=defect,
+        challenger_good=10 * good + 5,  # another scale is not another ability
+        challenger_defect=10 * defect + 5,
+        seed=0,
+    )
+    assert same.passed
+    assert same.value == pytest.approx(auroc(good, defect))
+    assert same.limit == pytest.approx(auroc(good, defect) - 0.02)
+    blind = detection_gate(
+        "synthetic_auroc",
+        champion_good=good,
+        champion_defect=defect,
+        challenger_good=rng.normal(0, 1, 60),
+        challenger_defect=rng.normal(0, 1, 60),
+        seed=0,
+    )
+    assert not blind.passed
+
+
+def test_a_drifted_champion_that_rejects_everything_is_no_bar_for_its_successor() -> None:
+    """Its recall is 1 and its AUROC a half: the challenger is compared by what it tells apart."""
+    rng = np.random.default_rng(1)
+    gate = detection_gate(
+        "synthetic_auroc",
+        champion_good=rng.normal(50, 1, 60),
+        champion_defect=rng.normal(50, 1, 60),
+        challenger_good=rng.normal(0, 1, 60),
+        challenger_defect=rng.normal(3, 1, 60),
+        seed=0,
+    )
+    assert gate.passed
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "passes"), [(20, 19, True), (20, 18, False), (0, 0, True), (10, 20, True)]
+)
+def test_labelled_defects_are_not_forgotten_beyond_one_in_twenty(champion: int, challenger: int, passes: bool) -> None:
+    caught = np.arange(20)
+    gate = recall_gate(caught < champion, caught < challenger)
+    assert gate.passed is passes
+    assert (gate.value, gate.limit) == (challenger / 20, pytest.approx(champion / 20 - 0.05))
+
+
+@pytest.mark.parametrize(
+    ("shift", "low", "high", "passes"),
+    [
+        (0.0, -0.3, 0.3, True),
+        (0.6, 0.45, 0.75, True),  # it may still lie within half a sigma
+        (0.7, 0.5, 0.9, False),
+        (-0.8, -1.0, -0.6, False),
+        (-0.6, -0.8, -0.4, True),
+        (0.0, -math.inf, math.inf, True),
+    ],
+)
+def test_fresh_goods_lie_within_half_a_sigma_of_the_new_reference(
+    shift: float, low: float, high: float, passes: bool
+) -> None:
+    gate = shift_gate(shift, low, high)
+    assert gate.passed is passes
+    assert (gate.value, gate.limit) == (shift, 0.5)
+
+
+def test_latency_is_held_against_the_budget_or_the_champion_in_the_same_minutes() -> None:
+    assert latency_gate([10, 12, 90], [8], budget_ms=12.0).passed  # the median: one hiccup is no verdict
+    assert not latency_gate([10, 13, 14], [8], budget_ms=12.0).passed
+    assert latency_gate([15], [10], budget_ms=None).passed
+    gate = latency_gate([15.1], [10], budget_ms=None)
+    assert not gate.passed
+    assert (gate.value, gate.limit) == (15.1, 15.0)
+
+
+def test_one_bit_lost_in_the_round_trip_fails_it() -> None:
+    scores = np.array([1.0, 2.0, 3.0])
+    assert round_trip_gate(scores, scores.copy()).passed
+    gate = round_trip_gate(scores, np.array([1.0, np.nextafter(2.0, 3.0), 3.0]))
+    assert not gate.passed
+    assert gate.reason == "2 of 3 scores are equal"
+
+
+def test_a_gate_is_told_with_its_figure_its_limit_and_why() -> None:
+    assert round_trip_gate(np.ones(2), np.ones(2)).to_dict() == {
+        "name": "round_trip",
+        "passed": True,
+        "value": 0.0,
+        "limit": 0.0,
+        "reason": "2 of 2 scores are equal",
+    }

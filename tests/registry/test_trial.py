@@ -1,0 +1,73 @@
+"""A trial on real small images: an honest challenger passes, one that was fitted on other parts does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from detectors.artifact import load_version, save_version
+from detectors.fit import prepare
+from detectors.framing import Framing
+from detectors.images import list_images
+from detectors.version import DetectorVersion
+from registry.gates import Gate
+from registry.trial import Trial, run_trial
+
+NIGHT = date(2026, 11, 23)
+
+
+def _run(
+    champion: DetectorVersion, twin: DetectorVersion, probes: list[NDArray[np.uint8]], *, golden: bool = False
+) -> dict[str, Gate]:
+    defective = [cv2.rectangle(probe.copy(), (30, 30), (60, 60), 20, -1) for probe in probes[:5]]
+    trial = Trial(champion, twin, twin, twin, probes, defective if golden else [])
+    return {gate.name: gate for gate in run_trial(trial, night=NIGHT, fpr_budget=0.05, latency_budget_ms=5e3, seed=0)}
+
+
+@pytest.fixture(scope="module")
+def probes(camera: Callable[..., NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(77)
+    return [camera(rng) for _ in range(30)]
+
+
+def test_a_challenger_as_good_as_the_champion_passes_every_gate(
+    version: DetectorVersion, probes: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    save_version(version, tmp_path / "version")
+    trial = Trial(version, version, load_version(tmp_path / "version"), version, probes, [])
+    found = run_trial(trial, night=NIGHT, fpr_budget=0.05, latency_budget_ms=5e3, seed=0)
+    assert [gate.name for gate in found] == [
+        "false_positives",
+        "synthetic_auroc",
+        "fresh_shift_sd",
+        "latency_ms",
+        "round_trip",
+    ]
+    assert all(gate.passed for gate in found), found
+
+
+def test_a_challenger_of_another_part_fails_by_its_false_positives_and_its_shift(
+    version: DetectorVersion,
+    fit_tiny: Callable[..., DetectorVersion],
+    probes: list[NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    for k, probe in enumerate(probes):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), cv2.flip(probe, -1))
+    other = fit_tiny(prepare(list_images(tmp_path), framing=Framing(96), white_level=255))
+    gates = _run(version, other, probes, golden=True)
+    assert not gates["false_positives"].passed
+    assert not gates["fresh_shift_sd"].passed
+    assert gates["golden_recall"].passed  # what rejects everything misses nothing: that gate alone would let it through
+
+
+def test_a_trial_is_repeated_by_its_seed(version: DetectorVersion, probes: list[NDArray[np.uint8]]) -> None:
+    first, again = _run(version, version, probes[:15]), _run(version, version, probes[:15])
+    timeless = set(first) - {"latency_ms"}
+    assert {name: first[name] for name in timeless} == {name: again[name] for name in timeless}
