@@ -102,6 +102,8 @@ def _forecast(m: Measurement, trend_warns: bool) -> str:
 
 
 def _seen(m: Measurement) -> str:
+    if m.n == 0:
+        return "No image was scored this night: the line stood still, or its camera or its log does not work."
     if m.tonight is None:
         were = "was" if m.n == 1 else "were"
         return f"Only {_images(m.n)} {were} scored, too few to say where the bulk lies."

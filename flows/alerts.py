@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import numpy as np
 
-from flows.check import CheckedLine
+from flows.check import CheckedLine, FailedLine
 from flows.workspace import Workspace
 from registry import lines, outbox
 from registry.outbox import Delivery
@@ -26,6 +27,23 @@ def alert_of_check(workspace: Workspace, checked: CheckedLine) -> None:
             dedup_key=f"check-{checked.line}-{checked.version}-{checked.verdict.night}-{checked.verdict.kind}",
             payload=checked.to_dict(),
             line=lines.get_line(session, checked.line),
+        )
+
+
+def alert_of_failure(workspace: Workspace, failed: FailedLine, night: date) -> None:
+    """Tell once a night that a line could not be checked: silence would look like a good night."""
+    with workspace.database.session() as session:
+        outbox.enqueue(
+            session,
+            kind="check_failed",
+            dedup_key=f"check-failed-{failed.line}-{night}",
+            payload={
+                "line": failed.line,
+                "night": night.isoformat(),
+                "error": failed.error.message,
+                "hint": failed.error.hint,
+            },
+            line=lines.get_line(session, failed.line),
         )
 
 

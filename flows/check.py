@@ -18,6 +18,7 @@ from drift.settings import DriftSettings
 from drift.verdict import Verdict, judge, measure
 from drift.window import Window
 from flows.workspace import Workspace
+from halfsigma import DetectorError, DriftError, UnknownVersion
 from registry import checks, deployment, lines, scores
 from registry.tables import Line
 
@@ -37,15 +38,31 @@ class CheckedLine:
         return {"line": self.line, "version": self.version, **self.verdict.to_dict()}
 
 
-def check_lines(workspace: Workspace, line_names: Sequence[str], *, night: date) -> list[CheckedLine]:
+@dataclass(frozen=True, slots=True)
+class FailedLine:
+    """A line that could not be checked, and why: the others of the night are checked all the same."""
+
+    line: str
+    error: DetectorError | DriftError | UnknownVersion
+
+
+def check_lines(
+    workspace: Workspace, line_names: Sequence[str], *, night: date
+) -> tuple[list[CheckedLine], list[FailedLine]]:
     """Check these lines together: their KS p-values are corrected with those of the night's other checked lines.
 
     A night without images is checked as well: it is `insufficient`, and says so.
 
     Raises:
-        UnknownLine, UnknownVersion: a line is not there, or has no champion.
+        UnknownLine: a line is not there.
+        DatabaseError: the database is away; nothing can be said of any line.
     """
-    measured = [_measure(workspace, name, night) for name in line_names]
+    measured, failed = [], []
+    for name in line_names:
+        try:
+            measured.append(_measure(workspace, name, night))
+        except (DetectorError, DriftError, UnknownVersion) as error:
+            failed.append(FailedLine(name, error))
     others = _other_p_values(workspace, set(line_names), night)
     qs = q_values([each.measurement.ks_p for each in measured] + others)
     checked = []
@@ -53,7 +70,19 @@ def check_lines(workspace: Workspace, line_names: Sequence[str], *, night: date)
         done = CheckedLine(each.line, each.version, each.reference, each.windows, judge(each.measurement, q=q))
         _record(workspace, done, night)
         checked.append(done)
-    return checked
+    return checked, failed
+
+
+def check_line(workspace: Workspace, line_name: str, *, night: date) -> CheckedLine:
+    """Check one line.
+
+    Raises:
+        UnknownLine, UnknownVersion: the line is not there, or has no champion.
+    """
+    checked, failed = check_lines(workspace, [line_name], night=night)
+    for each in failed:
+        raise each.error
+    return checked[0]
 
 
 @dataclass(frozen=True, slots=True)

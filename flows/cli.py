@@ -157,13 +157,13 @@ def log(
 @app.command()
 def check(line: LineName, night: Night, json: Json = False) -> None:
     """Compare a night's scores with the reference, and explain the verdict."""
-    from flows.check import check_lines
+    from flows.check import check_line
     from flows.workspace import open_workspace
     from registry.lines import parse_night
 
     date = parse_night(night)
     with open_workspace(Settings.from_environment()) as workspace:
-        (checked,) = check_lines(workspace, [line], night=date)
+        checked = check_line(workspace, line, night=date)
     show(checked.to_dict(), as_json=json, people=check_for_people)
 
 

@@ -13,10 +13,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from flows import retrain as retraining
-from flows.alerts import alert_of_check, deliver
+from flows.alerts import alert_of_check, alert_of_failure, deliver
 from flows.artifacts import show_night
 from flows.challenger import next_step
-from flows.check import CheckedLine, check_lines, draw_check, publish_check
+from flows.check import CheckedLine, FailedLine, check_lines, draw_check, publish_check
 from flows.settings import Settings
 from flows.workspace import Workspace, open_workspace
 from halfsigma import StoreError, UnknownVersion
@@ -32,20 +32,24 @@ RETRY_DELAYS_S = [10.0, 60.0, 300.0]
 class LineNight:
     """What the night brought to one line."""
 
-    checked: CheckedLine
+    line: str
+    checked: CheckedLine | None
+    """None when the line could not be checked."""
     action: str
     """``none``, ``alert`` or ``retrain``."""
     retrain: dict[str, Any] | None
     champion: int | None
+    error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's document of a line's night."""
         return {
-            "line": self.checked.line,
-            "check": self.checked.to_dict(),
+            "line": self.line,
+            "check": self.checked.to_dict() if self.checked else None,
             "action": self.action,
             "retrain": self.retrain,
             "champion": self.champion,
+            "error": self.error,
         }
 
 
@@ -61,13 +65,15 @@ def nightly(night: date | None = None, line_names: list[str] | None = None) -> d
     with open_workspace(Settings.from_environment()) as workspace:
         judged_night = night or (utc_now().date() - timedelta(days=1))
         names = line_names or _deployed_lines(workspace)
-        checked = check_task(workspace, names, judged_night) if names else []
+        checked, failed = check_task(workspace, names, judged_night) if names else ([], [])
         plots = {each.line: draw_check(workspace, each) for each in checked if _needs_a_look(each)}
         rows = []
         for each in checked:
             logger.info("%s: %s. %s", each.line, each.verdict.kind, each.verdict.explanation)
-            row = _respond(workspace, each)
-            rows.append(row.to_dict())
+            rows.append(_respond(workspace, each).to_dict())
+        for broken in failed:
+            logger.error("%s could not be checked: %s", broken.line, broken.error.message)
+            rows.append(_tell_of_failure(workspace, broken, judged_night).to_dict())
         publish_task(workspace, checked, plots)
         delivery = deliver_task(workspace)
         logger.info("alerts: %s", delivery)
@@ -76,7 +82,7 @@ def nightly(night: date | None = None, line_names: list[str] | None = None) -> d
 
 
 @task(name="check", retries=RETRIES, retry_delay_seconds=RETRY_DELAYS_S, cache_policy=NO_CACHE, persist_result=False)
-def check_task(workspace: Workspace, names: Sequence[str], night: date) -> list[CheckedLine]:
+def check_task(workspace: Workspace, names: Sequence[str], night: date) -> tuple[list[CheckedLine], list[FailedLine]]:
     """All lines of the night together, since the false discovery rate is over all of them."""
     return check_lines(workspace, names, night=night)
 
@@ -106,9 +112,17 @@ def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
         outcome, action = _respond_to_drift(workspace, checked)
     elif checked.verdict.kind in ("warning", "defect_burst", "sensor_fault"):
         action = "alert"
+    return LineNight(checked.line, checked, action, outcome, _champion(workspace, checked.line))
+
+
+def _tell_of_failure(workspace: Workspace, failed: FailedLine, night: date) -> LineNight:
+    alert_of_failure(workspace, failed, night)
+    return LineNight(failed.line, None, "alert", None, _champion(workspace, failed.line), failed.error.message)
+
+
+def _champion(workspace: Workspace, line_name: str) -> int | None:
     with workspace.database.session() as session:
-        champion = lines.aliases(session, lines.get_line(session, checked.line)).get("champion")
-    return LineNight(checked, action, outcome, champion)
+        return lines.aliases(session, lines.get_line(session, line_name)).get("champion")
 
 
 def _respond_to_drift(workspace: Workspace, checked: CheckedLine) -> tuple[dict[str, Any] | None, str]:

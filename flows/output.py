@@ -78,18 +78,20 @@ def check_for_people(document: Mapping[str, Any]) -> None:
 
 def nightly_for_people(document: Mapping[str, Any]) -> None:
     """One row a line, then what each retrain came to."""
-    rows = [
-        {
-            "line": each["line"],
-            "verdict": each["check"]["verdict"],
-            "images": each["check"]["n"],
-            "bulk shift": _interval(each["check"]["bulk_shift_sd"], each["check"]["bulk_shift_ci"]),
-            "action": each["action"],
-            "retrain": each["retrain"]["state"] if each["retrain"] else None,
-            "champion": each["champion"],
-        }
-        for each in document["lines"]
-    ]
+    rows = []
+    for each in document["lines"]:
+        check = each["check"] or {}
+        rows.append(
+            {
+                "line": each["line"],
+                "verdict": check.get("verdict", each["error"]),
+                "images": check.get("n"),
+                "bulk shift": _interval(check.get("bulk_shift_sd"), check.get("bulk_shift_ci", ())),
+                "action": each["action"],
+                "retrain": each["retrain"]["state"] if each["retrain"] else None,
+                "champion": each["champion"],
+            }
+        )
     rows_table(rows, ("line", "verdict", "images", "bulk shift", "action", "retrain", "champion"))
     for each in document["lines"]:
         if each["retrain"] and each["retrain"]["gates"]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from detectors.loading import Unreadable, read_ahead
-from flows.check import CheckedLine, check_lines
+from flows.check import CheckedLine, check_line
 from flows.pages import CauseRow, Chapter, Distribution, Fact, GateRow, ImagePanel, NightRow, Report, render_report
 from flows.workspace import Workspace
 from halfsigma import HalfsigmaError, UnknownVersion, __version__
@@ -37,7 +37,7 @@ def write_report(workspace: Workspace, line_name: str, *, night: date | None) ->
             hint=f"ingest a night first: halfsigma ingest {line_name} DIR --night YYYY-MM-DD",
         )
     judged_night = night or scored[-1]
-    (checked,) = check_lines(workspace, [line_name], night=judged_night)
+    checked = check_line(workspace, line_name, night=judged_night)
     folder = workspace.settings.home / "reports" / line_name
     folder.mkdir(parents=True, exist_ok=True)
     return render_report(_report(workspace, checked, judged_night), folder / f"{judged_night}.html")
