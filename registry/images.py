@@ -52,7 +52,9 @@ def label(
     seen at. Raises UnknownImage, having labelled nothing, when the line never saw one of them.
     """
     if as_label not in LABELS:
-        raise UsageError(f"label {as_label!r}, expected one of {', '.join(LABELS)}")
+        raise UsageError(
+            f"label {as_label!r}, expected one of {', '.join(LABELS)}", hint="write --as good or --as defect"
+        )
     found: set[str] = set()
     unknown: list[str] = []
     for target in targets:
