@@ -1,0 +1,103 @@
+"""The closed loop under Prefect: drift is answered once, told once, and can be undone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.webhook import sign
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+DRIFTED = "2026-11-21"
+
+
+@pytest.fixture(scope="module")
+def loop(
+    fitted_home: tuple[Path, Any],
+    nights: Path,
+    receiver: Any,
+    commands: Callable[..., list[Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    write_night: Callable[..., Path],
+) -> list[Any]:
+    home = Path(shutil.copytree(fitted_home[0], tmp_path_factory.mktemp("loop") / "home"))
+    after = write_night(nights / "after", 40, seed=12, blur_px=1.5)
+    hook = {"HALFSIGMA_WEBHOOK_URL": receiver.url, "HALFSIGMA_WEBHOOK_SECRET": SECRET}
+    nightly = ("nightly", "--night", DRIFTED, "--json")
+    return commands(
+        home,
+        [
+            nightly,
+            nightly,
+            ("alerts", "--json"),
+            ("ingest", "pad", after, "--night", "2026-11-22", "--json"),
+            ("nightly", "--night", "2026-11-22", "--line", "pad", "--json"),
+            ("rollback", "pad", "--json"),
+            ("promote", "pad", "--version", "2", "--json"),
+            ("status", "pad", "--json"),
+        ],
+        **hook,
+    )
+
+
+def _pad(said: Any) -> Any:
+    return next(each for each in said.document["lines"] if each["line"] == "pad")
+
+
+def test_every_step_of_the_loop_ends_well(loop: list[Any]) -> None:
+    for said in loop:
+        assert said.status == 0, said
+
+
+def test_a_drifted_night_is_retrained_and_promoted_in_one_run(loop: list[Any]) -> None:
+    night, pad = loop[0].document, _pad(loop[0])
+    assert {"night", "flow_run_id", "lines"} <= night.keys()
+    assert {"line", "check", "action", "retrain", "champion"} <= pad.keys()
+    assert (pad["check"]["verdict"], pad["action"], pad["champion"]) == ("drift", "retrain", 2)
+    assert {"id", "state", "gates"} <= pad["retrain"].keys()
+    assert pad["retrain"]["state"] == "promoted"
+    for gate in pad["retrain"]["gates"]:
+        assert {"name", "passed", "value", "limit"} <= gate.keys()
+        assert gate["passed"] is True
+
+
+def test_the_same_night_again_changes_nothing(loop: list[Any]) -> None:
+    first, again = _pad(loop[0]), _pad(loop[1])
+    assert again["champion"] == 2
+    assert again["retrain"] == first["retrain"]
+    assert again["check"]["verdict"] == "drift"
+
+
+def test_the_receiver_hears_of_the_drift_once_and_signed(loop: list[Any], receiver: Any) -> None:
+    by_kind: dict[str, list[Any]] = {}
+    for headers, body in receiver.messages:
+        by_kind.setdefault(json.loads(body)["type"], []).append((headers, body))
+    ((headers, body),) = by_kind["drift"]
+    expected = sign(SECRET, message_id=headers["webhook-id"], timestamp_s=int(headers["webhook-timestamp"]), body=body)
+    assert headers["webhook-signature"] == expected
+    message = json.loads(body)
+    assert (message["data"]["line"], message["data"]["night"]) == ("pad", DRIFTED)
+    delivered = {(each["kind"], each["state"]) for each in loop[2].document["alerts"]}
+    assert {("drift", "delivered"), ("promoted", "delivered")} <= delivered
+    assert {"id", "line", "kind", "state", "attempts", "created_at", "delivered_at"} <= loop[2].document["alerts"][
+        0
+    ].keys()
+
+
+def test_the_night_after_under_the_new_conditions_is_no_drift(loop: list[Any]) -> None:
+    pad = _pad(loop[4])
+    assert pad["check"]["version"] == 2
+    assert pad["check"]["verdict"] not in ("drift", "sensor_fault")
+    assert pad["retrain"] is None
+
+
+def test_a_rollback_restores_the_old_champion_and_a_person_may_promote_again(loop: list[Any]) -> None:
+    assert {"line", "champion", "previous", "challenger", "state"} <= loop[5].document.keys()
+    assert (loop[5].document["champion"], loop[5].document["previous"]) == (1, None)
+    assert (loop[6].document["champion"], loop[6].document["previous"]) == (2, 1)
+    assert _pad(loop[7])["last_retrain"]["state"] == "promoted"
