@@ -31,6 +31,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+EMBEDDED_BACKBONE = "embedded:efficientnet_lite0"
+"""As `detectors.backbone.EMBEDDED`, which is not imported for the sake of ``--help``; a test holds them equal."""
+
+EXIT_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
 LineName = Annotated[str, typer.Argument(metavar="LINE", help="The line: one camera station and its part.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Night = Annotated[str, typer.Option("--night", metavar="YYYY-MM-DD", help="A date in the line's time zone.")]
@@ -43,15 +49,23 @@ def fit(
     good: Annotated[Path, typer.Option("--good", metavar="DIR", help="Images of good parts only.")],
     detector: Annotated[str, typer.Option(help="The detector family.")] = "patchcore",
     seed: Annotated[int, typer.Option(help="Makes the fit repeatable.")] = 0,
+    backbone: Annotated[
+        str, typer.Option(metavar="NAME", help="A timm model, or the embedded one.")
+    ] = EMBEDDED_BACKBONE,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its weights, a .safetensors file; else timm's own.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fit a detector on good images; a line's first version becomes champion."""
+    from detectors.backbone import BackboneSpec
     from flows.fitting import fit_line
     from flows.progress import progress_bar
     from flows.workspace import open_workspace
 
     with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"fit {line}") as progress:
-        fitted = fit_line(workspace, line, good, detector=detector, seed=seed, progress=progress)
+        spec = BackboneSpec(backbone, weights=weights)
+        fitted = fit_line(workspace, line, good, detector=detector, seed=seed, backbone=spec, progress=progress)
     document = {
         "line": line,
         "version": fitted.version,
@@ -336,10 +350,10 @@ def main(arguments: list[str] | None = None) -> int:
             hint="this is a fault of halfsigma; nothing that was logged is lost. Please report it with the lines above",
         )
         return show_error(fault, as_json=as_json)
-    except KeyboardInterrupt:
+    status = result if isinstance(result, int) else 0
+    if status == EXIT_INTERRUPTED:
         sys.stderr.write("halfsigma: interrupted; run the command again to go on\n")
-        return 130
-    return result if isinstance(result, int) else 0
+    return status
 
 
 if __name__ == "__main__":

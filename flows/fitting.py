@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def fit_line(
     *,
     detector: str,
     seed: int,
+    backbone: BackboneSpec = BackboneSpec(),  # noqa: B008  # frozen
     progress: Progress = no_progress,
 ) -> FittedLine:
     """Create the line if it is new, fit on ``good_folder``, register; the first version becomes champion.
@@ -67,7 +69,7 @@ def fit_line(
             deployment.refuse_foreign(known)
         fpr_budget = known.fpr_budget if known else lines.DEFAULT_FPR_BUDGET
         latency_budget_ms = known.latency_budget_ms if known else None
-    runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD)
+    runtime = build_runtime(backbone, neighbourhood=NEIGHBOURHOOD)
     plan = plan_frame(paths, latency_budget_ms=latency_budget_ms, cost_ms=lambda side: measured_cost_ms(runtime, side))
     goods = prepare(paths, framing=plan.framing, white_level=plan.white_level, progress=progress)
     model = fit_version(
@@ -79,17 +81,22 @@ def fit_line(
         progress=progress,
     )
     reference = Reference(model.reference_scores, model.reference_covariates)
-    number, deployed = _register(workspace, line_name, detector, model, goods, plan)
+    number, deployed = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone))
     return FittedLine(number, deployed, model, goods, reference, time.perf_counter() - started)
 
 
 def _register(
-    workspace: Workspace, line_name: str, detector: str, model: DetectorVersion, goods: GoodImages, plan: FramePlan
+    workspace: Workspace,
+    line_name: str,
+    detector: str,
+    model: DetectorVersion,
+    goods: GoodImages,
+    params: Mapping[str, object],
 ) -> tuple[int, bool]:
     with tempfile.TemporaryDirectory(dir=workspace.work_folder("fit")) as unfinished:
         folder = Path(unfinished) / "version"
         save_version(model, folder)
-        new = NewVersion(folder, "fit", params=_shown(plan), metrics=version_metrics(model))
+        new = NewVersion(folder, "fit", params=params, metrics=version_metrics(model))
         number = workspace.store.register(line_name, new)
         tags = workspace.store.tags(line_name, number)
         kept = {each.sha256: workspace.vault.keep(line_name, each.path, each.sha256) for each in goods.prepared}
@@ -103,14 +110,15 @@ def _register(
                 action="fitted",
                 line=line,
                 version=number,
-                document={"n_fit": len(goods.prepared), **_shown(plan)},
+                document={"n_fit": len(goods.prepared), **params},
             )
             state = deployment.deploy_first(session, line, workspace.store, number)
     return number, state.champion == number
 
 
-def _shown(plan: FramePlan) -> dict[str, object]:
+def _shown(plan: FramePlan, backbone: BackboneSpec) -> dict[str, object]:
     return {
+        "backbone": backbone.architecture,
         "side_px": plan.framing.side_px,
         "native_side_px": round(plan.native_side_px),
         "white_level": plan.white_level,

@@ -28,6 +28,10 @@ def loop(
     home = Path(shutil.copytree(fitted_home[0], tmp_path_factory.mktemp("loop") / "home"))
     after = write_night(nights / "after", 40, seed=12, blur_px=1.5)
     hook = {"HALFSIGMA_WEBHOOK_URL": receiver.url, "HALFSIGMA_WEBHOOK_SECRET": SECRET}
+    (nights / "shifted.csv").write_text(
+        "captured_at,image,score\n"
+        + "".join(f"2026-11-23T0{k // 60}:{k % 60:02d}:00,q{k}.png,{7 + k * 7 % 11 / 10}\n" for k in range(120))
+    )
     nightly = ("nightly", "--night", DRIFTED, "--json")
     return commands(
         home,
@@ -40,6 +44,8 @@ def loop(
             ("rollback", "pad", "--json"),
             ("promote", "pad", "--version", "2", "--json"),
             ("status", "pad", "--json"),
+            ("log", "press", "--csv", nights / "shifted.csv", "--json"),
+            ("nightly", "--night", "2026-11-23", "--line", "press", "--json"),
         ],
         **hook,
     )
@@ -77,7 +83,7 @@ def test_the_receiver_hears_of_the_drift_once_and_signed(loop: list[Any], receiv
     by_kind: dict[str, list[Any]] = {}
     for headers, body in receiver.messages:
         by_kind.setdefault(json.loads(body)["type"], []).append((headers, body))
-    ((headers, body),) = by_kind["drift"]
+    ((headers, body),) = [each for each in by_kind["drift"] if json.loads(each[1])["data"]["line"] == "pad"]
     expected = sign(SECRET, message_id=headers["webhook-id"], timestamp_s=int(headers["webhook-timestamp"]), body=body)
     assert headers["webhook-signature"] == expected
     message = json.loads(body)
@@ -101,3 +107,13 @@ def test_a_rollback_restores_the_old_champion_and_a_person_may_promote_again(loo
     assert (loop[5].document["champion"], loop[5].document["previous"]) == (1, None)
     assert (loop[6].document["champion"], loop[6].document["previous"]) == (2, 1)
     assert _pad(loop[7])["last_retrain"]["state"] == "promoted"
+
+
+def test_a_detector_that_is_not_ours_is_watched_and_its_drift_is_told_not_retrained(
+    loop: list[Any], receiver: Any
+) -> None:
+    (press,) = loop[9].document["lines"]
+    assert press["check"]["verdict"] == "drift"
+    assert (press["action"], press["retrain"], press["champion"]) == ("alert", None, 1)
+    lines = [json.loads(body)["data"]["line"] for _, body in receiver.messages if json.loads(body)["type"] == "drift"]
+    assert lines == ["pad", "press"]
