@@ -128,7 +128,7 @@ def _ours(material: Material, bank: NDArray[np.float32]) -> tuple[dict[str, Call
 def _patchcore(runtime: FeatureRuntime, bank: NDArray[np.float32]) -> PatchCore:
     """A PatchCore with anomalib's bank; a full rotation changes no distance."""
     projection = PatchProjection.fit(bank, dimensions=bank.shape[1])
-    settings = PatchCoreSettings(bank_size=len(bank), dimensions=bank.shape[1])
+    settings = PatchCoreSettings(bank_size=len(bank), dimensions=bank.shape[1], canvas_size=(256, 256))
     arrays = {"bank": projection.apply(bank), **projection.arrays()}
     return PatchCore.restore(arrays=arrays, settings=asdict(settings), runtime=runtime)
 

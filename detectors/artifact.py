@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ def save_version(version: DetectorVersion, folder: Path) -> str:
         raise ArtifactError(f"{folder} exists already", hint="versions are never overwritten; choose a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+        unfinished = folder.parent / f".unfinished-{folder.name}-{os.getpid()}"
+        unfinished.mkdir()
     except OSError as error:
         raise ArtifactError(f"{folder.parent} cannot be written: {error.strerror}", hint="check its rights") from error
     try:
@@ -126,6 +127,7 @@ def _write(version: DetectorVersion, folder: Path) -> str:
     arrays = {**version.model.arrays(), _TEMPLATE_KEY: version.template.mean_image}
     # safetensors writes the buffer as it lies: a transposed view would come back scrambled
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _MODEL)
+    (folder / _MODEL).chmod(folder.stat().st_mode & 0o666)  # safetensors gives it to its owner alone
     _write_json(folder / REFERENCE, _reference_record(version))
     manifest = {
         "format": FORMAT,

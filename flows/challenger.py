@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from sqlalchemy.orm import Session
 from detectors.artifact import load_version, save_version
 from detectors.covariates import small_gray
 from detectors.families import family_named
-from detectors.fit import fit_version, prepare
+from detectors.fit import GoodImages, fit_version, prepare
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
@@ -24,7 +26,7 @@ from flows.fitting import version_metrics
 from flows.workspace import Workspace
 from halfsigma import TooFewImages
 from registry import audit, checks, deployment, images, lines, retrains, scores
-from registry.curation import Candidate, Curation, curate
+from registry.curation import Candidate, Curation, curate, second_look
 from registry.store import NewVersion
 from registry.tables import Image, Line, Retrain
 from registry.trial import Trial, run_trial
@@ -137,24 +139,57 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     champion = workspace.load(line.name, retrain.base_version)
     folder = _folder(workspace, retrain)
     paths = [Path(path) for path in json.loads((folder / _CURATED).read_text())["chosen"].values()]
-    family = family_named(line.detector)
+    goods = prepare(paths, framing=champion.framing, white_level=champion.white_level, progress=progress)
+    challenger = _fit_goods(goods, champion, line, progress)
+    with workspace.database.session() as session:
+        cleared = {image.sha256 for image in images.labelled(session, line, "good")}
+    outliers = second_look(
+        challenger.reference_scores,
+        reference_scores=champion.reference_scores,
+        cleared=np.array([each.sha256 in cleared for each in goods.prepared]),
+    )
+    suspects = {goods.prepared[index].path for index in outliers}
+    curation = retrain.document["curation"]
+    if suspects:
+        paths = [path for path in paths if path not in suspects]
+        curation = _leave_out(folder / _CURATED, suspects)
+        goods = _without(goods, suspects)
+        challenger = _fit_goods(goods, champion, line, progress)
     probes = _probes(paths)
-    fitted = {"challenger": paths, "twin": [path for path in paths if path not in probes]}
-    n_fresh = 0
-    for name, learned in fitted.items():
-        goods = prepare(learned, framing=champion.framing, white_level=champion.white_level, progress=progress)
-        n_fresh = max(n_fresh, len(goods.prepared))
-        version = fit_version(
-            goods,
-            family=family,
-            runtime=champion.runtime,
-            fpr_budget=line.fpr_budget,
-            seed=SEED,
-            progress=progress,
-        )
+    twin = _fit_goods(_without(goods, probes), champion, line, progress)
+    for name, version in (("challenger", challenger), ("twin", twin)):
         shutil.rmtree(folder / name, ignore_errors=True)
         save_version(version, folder / name)
-    return _advance(workspace, retrain, "fitted", {"n_fit": n_fresh, "n_probes": len(probes)})
+    document = {"n_fit": len(goods.prepared), "n_probes": len(probes), "curation": curation}
+    return _advance(workspace, retrain, "fitted", document)
+
+
+def _fit_goods(goods: GoodImages, champion: DetectorVersion, line: Line, progress: Progress) -> DetectorVersion:
+    return fit_version(
+        goods,
+        family=family_named(line.detector),
+        runtime=champion.runtime,
+        fpr_budget=line.fpr_budget,
+        seed=SEED,
+        progress=progress,
+    )
+
+
+def _without(goods: GoodImages, paths: Set[Path]) -> GoodImages:
+    return replace(goods, prepared=tuple(each for each in goods.prepared if each.path not in paths))
+
+
+def _leave_out(curated: Path, suspects: Set[Path]) -> dict[str, object]:
+    """Move ``suspects`` from the chosen to those left out; the summary."""
+    document = json.loads(curated.read_text())
+    for sha256, path in list(document["chosen"].items()):
+        if Path(path) in suspects:
+            del document["chosen"][sha256]
+            document["left_out"][sha256] = "suspect: a model of the new conditions finds it far outside"
+    _write_json(curated, document)
+    counts = Counter(document["left_out"].values())
+    n_chosen = len(document["chosen"])
+    return {"n_candidates": n_chosen + counts.total(), "n_chosen": n_chosen, "left_out": dict(counts)}
 
 
 def _gate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:

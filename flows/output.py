@@ -10,6 +10,9 @@ from typing import Any
 from halfsigma import HalfsigmaError, UsageError
 
 EXIT_ERROR, EXIT_USAGE = 1, 2
+PROSE = frozenset({"reason", "explanation", "image"})
+"""Columns that may run over several lines; figures and names stay on one."""
+PIPED_WIDTH = 160
 
 
 def show(document: Mapping[str, Any], *, as_json: bool, people: Callable[[Mapping[str, Any]], None]) -> None:
@@ -53,10 +56,11 @@ def rows_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Non
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name)
+        table.add_column(name, overflow="fold", no_wrap=name not in PROSE)
     for row in rows:
         table.add_row(*(_plain(row.get(name)) for name in columns))
-    Console().print(table)
+    console = Console()
+    Console(width=None if console.is_terminal else PIPED_WIDTH).print(table)
 
 
 def check_for_people(document: Mapping[str, Any]) -> None:

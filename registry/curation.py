@@ -17,6 +17,12 @@ MAX_FRESH = 500
 """More images cost time and memory and add little to a coreset."""
 TWIN_DIFFERENCE = 0.25 / 255
 """Mean absolute difference of two small gray images: sensor noise alone makes distinct photographs differ by more."""
+SECOND_Z = 5.0
+"""Robust standard deviations beyond which no good image of a well-behaved line lies."""
+SECOND_MARGIN = 1.2
+"""Times the farthest verified good of the champion's reference: lines differ in how far out their rare goods lie."""
+MAX_SECOND_SHARE = 0.05
+"""More are no exceptions but a second kind of good part."""
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 
@@ -103,6 +109,29 @@ def curate(
             hint="ingest more of these nights' images, or wait for the next night",
         )
     return Curation(tuple(kept), left_out, limit)
+
+
+def second_look(
+    scores: NDArray[np.float64], *, reference_scores: NDArray[np.float64], cleared: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Which images a model of the new conditions, fitted on the others, finds far outside: indices, ascending.
+
+    The champion cannot tell a defect from a good part of a drifted night; the challenger's own cross-fitted scores can.
+    One defect in the reference is enough to lift a threshold of 1 % of 150 images to where it catches nothing. How far
+    out rare goods lie is learned from the champion's verified ones, since trimming those would cost more than it saves.
+
+    Args:
+        scores: (n,) cross-fitted by the challenger, of the curated images.
+        reference_scores: (m,) the champion's, of verified goods.
+        cleared: (n,) whether a person called the image good; those stay.
+    """
+    centre, spread = _robust(scores)
+    reference_centre, reference_spread = _robust(reference_scores)
+    farthest = (float(reference_scores.max()) - reference_centre) / reference_spread
+    limit = centre + max(SECOND_Z, SECOND_MARGIN * farthest) * spread
+    n_most = math.floor(MAX_SECOND_SHARE * scores.size)
+    worst = np.argsort(-scores, kind="stable")[:n_most]
+    return np.sort(worst[(scores[worst] > limit) & ~cleared[worst]])
 
 
 def _without_twins(

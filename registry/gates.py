@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.stats import betabinom, binom
 
 DETECTION_MARGIN = 0.02
 """AUROC that a challenger may lose against the champion on the same images."""
@@ -18,6 +18,10 @@ MAX_SHIFT_SD = 0.5
 LATENCY_FACTOR = 1.5
 """Against the champion in the same minutes, where the line states no budget."""
 CONFIDENCE = 0.95
+CHANCE_OF_REJECTIONS = 0.01
+"""A good challenger is refused for its false positives once in a hundred retrains."""
+GOLDEN_CONFIDENCE = 0.90
+"""Lower, since a missed defect costs more than a retrain that waits: 4 of 4 lost are enough."""
 N_RESAMPLES = 2000
 
 
@@ -41,20 +45,31 @@ class Gate:
         }
 
 
-def false_positives_gate(n_rejected: int, n_good: int, *, fpr_budget: float) -> Gate:
-    """Fresh goods, never fitted on, are not rejected more often than the budget, as far as so few can tell.
+def false_positives_gate(n_rejected: int, n_good: int, *, promised_fpr: float, n_reference: int, budget: float) -> Gate:
+    """Fresh goods, never fitted on, are not rejected more often than the threshold promises, as far as so few can tell.
 
-    Passes unless even the lower bound of the Clopper–Pearson interval lies above the budget: a handful of images must
-    neither fail a good challenger by bad luck nor be silent about a bad one.
+    The threshold is itself an order statistic of a small reference: with n scores and a promise of a/(n + 1), the number
+    of rejections among m new goods is beta-binomial(m, a, n + 1 − a) (Vovk 2012, "Conditional validity of inductive
+    conformal predictors"). Fails when so many would come by chance with less than `CHANCE_OF_REJECTIONS`.
+
+    Args:
+        n_rejected: of the fresh goods.
+        n_good: fresh goods tried.
+        promised_fpr: by the threshold.
+        n_reference: scores that the threshold was taken from.
+        budget: the line's; shown.
     """
-    observed = n_rejected / n_good
-    low = float(beta.ppf((1 - CONFIDENCE) / 2, n_rejected, n_good - n_rejected + 1)) if n_rejected else 0.0
+    above = promised_fpr * (n_reference + 1)
+    chance = betabinom(n_good, above, n_reference + 1 - above)
+    p = float(chance.sf(n_rejected - 1))
+    most = int(chance.isf(CHANCE_OF_REJECTIONS))
     return Gate(
         "false_positives",
-        low <= fpr_budget,
-        observed,
-        fpr_budget,
-        f"{n_rejected} of {n_good} fresh goods are rejected; with so many images at least {low:.1%} is certain",
+        p >= CHANCE_OF_REJECTIONS,
+        n_rejected / n_good,
+        most / n_good,
+        f"{n_rejected} of {n_good} fresh goods are rejected; with a budget of {budget:.1%} and {n_reference} reference "
+        f"images as many or more come by chance with p = {p:.3f}",
     )
 
 
@@ -98,15 +113,25 @@ def detection_gate(
 
 
 def recall_gate(champion_caught: NDArray[np.bool_], challenger_caught: NDArray[np.bool_]) -> Gate:
-    """Labelled defects of this line are not forgotten: (n,) verdicts of both on the golden set."""
+    """Labelled defects of this line are not forgotten: (n,) verdicts of both on the golden set.
+
+    Fails when the challenger misses more than `RECALL_MARGIN` beyond the champion, and that is no accident: of the
+    defects that only one of the two catches, so few are the challenger's with a probability below 1 −
+    `GOLDEN_CONFIDENCE` (exact one-sided McNemar test). Labelled defects are often those that the champion itself
+    rejected, so one lost of fifteen says little.
+    """
     before, after = float(champion_caught.mean()), float(challenger_caught.mean())
+    lost = int((champion_caught & ~challenger_caught).sum())
+    won = int((~champion_caught & challenger_caught).sum())
+    p = float(binom.cdf(won, lost + won, 0.5)) if lost + won else 1.0
+    forgot = after < before - RECALL_MARGIN and p < 1.0 - GOLDEN_CONFIDENCE
     return Gate(
         "golden_recall",
-        after >= before - RECALL_MARGIN,
+        not forgot,
         after,
         before - RECALL_MARGIN,
         f"{int(challenger_caught.sum())} of {challenger_caught.size} labelled defects are caught, "
-        f"the champion catches {int(champion_caught.sum())}",
+        f"the champion catches {int(champion_caught.sum())}; {lost} lost, {won} won (p = {p:.3f})",
     )
 
 

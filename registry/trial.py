@@ -74,7 +74,13 @@ def run_trial(
     progress("gates", 2, 3)
     n_rejected = int((twin_good > trial.twin.threshold.value).sum())
     passed = [
-        false_positives_gate(n_rejected, twin_good.size, fpr_budget=fpr_budget),
+        false_positives_gate(
+            n_rejected,
+            twin_good.size,
+            promised_fpr=trial.twin.threshold.promised_fpr,
+            n_reference=trial.twin.reference_scores.size,
+            budget=fpr_budget,
+        ),
         detection_gate(
             "synthetic_auroc",
             champion_good=champion_good,

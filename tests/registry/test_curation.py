@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from halfsigma import TooFewImages
-from registry.curation import MAX_FRESH, MIN_FRESH, TWIN_DIFFERENCE, Candidate, Curation, curate
+from registry.curation import MAX_FRESH, MIN_FRESH, TWIN_DIFFERENCE, Candidate, Curation, curate, second_look
 
 REFERENCE = np.random.default_rng(0).normal(10.0, 1.0, 300)
 THRESHOLD = 13.0
@@ -118,3 +118,28 @@ def test_too_few_say_how_many_are_missing(n: int) -> None:
 
 def test_equal_scores_are_no_division_by_zero() -> None:
     assert len(_curate(_candidates(np.full(60, 10.0))).chosen) == 60
+
+
+def test_a_second_look_finds_the_defect_that_the_drifted_champion_could_not_tell() -> None:
+    rng = np.random.default_rng(0)
+    goods, reference = rng.normal(17.0, 0.5, 148), rng.normal(16.0, 0.4, 200)
+    scores = np.insert(goods, [20, 90], [23.8, 21.1])
+    nobody = np.zeros(150, bool)
+    assert second_look(scores, reference_scores=reference, cleared=nobody).tolist() == [20, 91]
+    assert second_look(goods, reference_scores=reference, cleared=nobody[:148]).tolist() == []
+
+
+def test_a_second_look_leaves_what_a_person_cleared_and_never_takes_more_than_a_twentieth() -> None:
+    rng = np.random.default_rng(1)
+    scores = np.r_[rng.normal(17.0, 0.5, 90), np.full(10, 30.0)]
+    cleared = np.zeros(100, bool)
+    reference = rng.normal(16.0, 0.4, 200)
+    assert len(second_look(scores, reference_scores=reference, cleared=cleared)) == 5
+    cleared[90:] = True
+    assert second_look(scores, reference_scores=reference, cleared=cleared).tolist() == []
+
+
+def test_a_second_look_learns_from_verified_goods_how_far_out_rare_ones_lie() -> None:
+    rng = np.random.default_rng(2)
+    reference, scores = rng.lognormal(0.0, 1.0, 300), rng.lognormal(0.5, 1.0, 120)
+    assert second_look(scores, reference_scores=reference, cleared=np.zeros(120, bool)).tolist() == []
