@@ -20,7 +20,7 @@ _EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf
 
 
 _EMBEDDED_TAPS = ("blocks.4", "blocks.5")
-"""Strides 16 and 32, 112 + 192 channels: chosen by folds of goods and synthetic defects (docs/decisions)."""
+"""Strides 16 and 32, 112 + 192 channels: docs/decisions/features-and-aggregation.md says how blind the choice was."""
 _USUAL_STRIDES = (8, 16)
 """Of the two middle stages that the PatchCore paper reads (``layer2`` and ``layer3`` of a ResNet)."""
 

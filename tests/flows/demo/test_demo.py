@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from flows.demo import run_demo
-from flows.demo_home import FOREIGN_SETTINGS, MARKER, demo_home, fresh_folder
-from flows.demo_part import STORY, DemoNight
-from flows.demo_record import Seen, Told, ToldNight, ToldVersion
-from flows.demo_story import PLANNED, commands, gate_rows, night_rows, surprises, tell
+from flows.demo.home import FOREIGN_SETTINGS, MARKER, demo_home, fresh_folder
+from flows.demo.part import STORY, DemoNight
+from flows.demo.record import Seen, Told, ToldNight, ToldVersion
+from flows.demo.story import PLANNED, commands, gate_rows, night_rows, surprises, tell
 from flows.pages import render_story
 from halfsigma import ImageError, UsageError
 

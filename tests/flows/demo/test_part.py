@@ -15,7 +15,7 @@ import pytest
 
 from detectors.disturbance import Disturbance
 from detectors.images import list_images, read_photograph
-from flows.demo_part import (
+from flows.demo.part import (
     STORY,
     BrakePadSource,
     DemoPart,
@@ -24,7 +24,7 @@ from flows.demo_part import (
     write_demo_part,
     write_own_part,
 )
-from flows.demo_part.defects import KINDS, add_defect
+from flows.demo.part.defects import KINDS, add_defect
 from halfsigma import ImageError, TooFewImages
 
 FIRST = date(2026, 11, 16)

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.demo_home import demo_home, fresh_folder
-from flows.demo_part import STORY, DemoNight, DemoPart, write_demo_part, write_own_part
-from flows.demo_record import Told, recall
-from flows.demo_story import commands, gate_rows, night_rows, surprises, tell
+from flows.demo.home import demo_home, fresh_folder
+from flows.demo.part import STORY, DemoNight, DemoPart, write_demo_part, write_own_part
+from flows.demo.record import Told, recall
+from flows.demo.story import commands, gate_rows, night_rows, surprises, tell
 from flows.workspace import Workspace, open_workspace
 from halfsigma import ImageError
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detectors.images import Pixels, read_photograph
 from detectors.version import DetectorVersion
-from flows.demo_part import DemoNight, DemoPart
+from flows.demo.part import DemoNight, DemoPart
 from flows.pages import Curation, ImagePanel, Thumbnail
 from flows.workspace import Workspace
 from registry import lines, scores

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.demo_record import Seen, Told, ToldNight, ToldVersion, share
+from flows.demo.record import Seen, Told, ToldNight, ToldVersion, share
 from flows.pages import (
     CauseRow,
     Chapter,

@@ -23,8 +23,8 @@ import numpy as np
 
 from detectors.disturbance import Disturbance, describe
 from detectors.protocol import Progress, no_progress
-from flows.demo_part.defects import KINDS
-from flows.demo_part.sources import BrakePadSource, OwnImagesSource, PartSource, Pixels, Pool
+from flows.demo.part.defects import KINDS
+from flows.demo.part.sources import BrakePadSource, OwnImagesSource, PartSource, Pixels, Pool
 from halfsigma import ImageError
 
 _DESIGN_SIDE_PX = 256

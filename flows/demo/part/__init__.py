@@ -4,8 +4,8 @@
 folder a night; `STORY` says what happens in each night.
 """
 
-from flows.demo_part.sources import BrakePadSource, OwnImagesSource, PartSource, Shot
-from flows.demo_part.story import (
+from flows.demo.part.sources import BrakePadSource, OwnImagesSource, PartSource, Shot
+from flows.demo.part.story import (
     OWN_STORY,
     STORY,
     DemoNight,

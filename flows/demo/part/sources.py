@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from detectors.disturbance import Disturbance, disturb
 from detectors.images import list_images, read_photograph, white_level_of
-from flows.demo_part.brake_pad import MARGIN_PX, SIDE_PX, BrakePad, expose
-from flows.demo_part.defects import add_defect
+from flows.demo.part.brake_pad import MARGIN_PX, SIDE_PX, BrakePad, expose
+from flows.demo.part.defects import add_defect
 from halfsigma import ImageError, TooFewImages
 
 Pool = Literal["fit", "nights"]
