@@ -134,8 +134,8 @@ def _write(folder: Path, images: list[NDArray[np.generic]]) -> list[Path]:
         (512, None, USUAL_SIDE_PX),
         (700, None, FINE_SIDE_PX),
         (700, 1000.0, FINE_SIDE_PX),
-        (700, 26.0, 320),
-        (200, 7.0, 160),
+        (700, 32.0, 320),
+        (200, 8.0, 160),
     ],
 )
 def test_the_resolution_follows_the_photographs_size_and_the_latency_budget(
