@@ -30,7 +30,7 @@ from detectors.version import DetectorVersion
 from drift.reference import Reference
 from drift.verdict import Verdict, judge_lines
 from drift.window import Window
-from registry.curation import Candidate, curate
+from registry.curation import Candidate, curate, second_look
 from registry.gates import auroc
 
 TILES = Path(__file__).parents[2] / "shared" / "data" / "magnetic_tile"
@@ -134,11 +134,21 @@ def run_seed(seed: int, runtime: object, goods: list[Image], defects: list[Image
         "burst": check(champion, [good_window, burst_window]),
         "fpr": rejected(champion, good_window),
     }
+    n_second = 0
     for name, disturb in DISTURBANCES.items():
         tonight = [disturb(image) for image in fresh]
         window = window_of(champion, tonight, FIRST_NIGHT + timedelta(2))
         verdict = check(champion, [good_window, burst_window, window])
-        challenger = fit(_curated(champion, tonight, window, verdict))
+        chosen = _curated(champion, tonight, window, verdict)
+        challenger = fit(chosen)
+        outliers = second_look(
+            challenger.reference_scores,
+            reference_scores=champion.reference_scores,
+            cleared=np.zeros(len(chosen), bool),
+        )
+        if outliers.size:
+            challenger = fit([image for i, image in enumerate(chosen) if i not in outliers])
+        n_second += outliers.size
         after = window_of(challenger, [disturb(image) for image in later], FIRST_NIGHT + timedelta(3))
         bad = [disturb(image) for image in some_defects]
         before_bad, after_bad = (np.array([v.score(image).score for image in bad]) for v in (champion, challenger))
@@ -150,6 +160,7 @@ def run_seed(seed: int, runtime: object, goods: list[Image], defects: list[Image
             rejected(challenger, after),
             auroc(after.scores, after_bad),
         )
+    print(f"seed {seed}: {n_second} of {len(DISTURBANCES) * N_NIGHT} goods left out by the second look", flush=True)
     return found
 
 
@@ -176,10 +187,7 @@ def main() -> None:
         for kind in ("good", "defect")
     )
     runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD)
-    results = []
-    for seed in range(asked.seeds):
-        results.append(run_seed(seed, runtime, goods, defects))
-        print(f"seed {seed} done", flush=True)
+    results = [run_seed(seed, runtime, goods, defects) for seed in range(asked.seeds)]
     good = [r["good"] for r in results]
     burst = [r["burst"] for r in results]
     shifts = np.array([v.tonight.estimate for v in good])
