@@ -35,7 +35,7 @@ class Settings:
         """Read the variables; what is missing gets its default in ``home``.
 
         Raises:
-            UsageError: a webhook address without a secret to sign with.
+            UsageError: a webhook address that is none, or without a secret to sign with.
         """
         home = Path(environment.get("HALFSIGMA_HOME") or DEFAULT_HOME).expanduser().resolve()
         url, secret = environment.get("HALFSIGMA_WEBHOOK_URL"), environment.get("HALFSIGMA_WEBHOOK_SECRET")
@@ -44,6 +44,11 @@ class Settings:
                 "HALFSIGMA_WEBHOOK_URL is set, but no HALFSIGMA_WEBHOOK_SECRET to sign alerts with",
                 hint="set it to whsec_ and at least 24 random bytes in base64, the same at the receiver",
             )
+        if url and secret:
+            from registry.webhook import check_url, read_secret  # a mistake here must not wait for the first alert
+
+            check_url(url)
+            read_secret(secret)
         return cls(
             home=home,
             database_url=environment.get("HALFSIGMA_DATABASE_URL") or f"sqlite:///{home / 'halfsigma.db'}",

@@ -59,7 +59,8 @@ def photo_patches(*, size: int = 64, step: int = 1) -> NDArray[np.float32]:
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 6))
 FLOATS = st.floats(-1e3, 1e3, width=32)
 TIES = st.integers(-2, 2).map(float)
-WILD = st.sampled_from([0.0, 1.0, -1.0, 1e-45, 1e-30, 1e-7, 1.0000001, 1e5, 1e18, -1e18, 3e38, -3e38])
+# no subnormals: OpenVINO, once used in the process, makes the processor flush them to zero
+WILD = st.sampled_from([0.0, 1.0, -1.0, 1e-37, 1e-30, 1e-7, 1.0000001, 1e5, 1e18, -1e18, 3e38, -3e38])
 
 
 @pytest.mark.parametrize("elements", [FLOATS, TIES, WILD], ids=["floats", "ties", "wild"])
