@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ TAG_MANIFEST = "halfsigma.manifest_sha256"
 TAG_LINE = "halfsigma.line"
 TAG_ORIGIN = "halfsigma.origin"
 TAG_BASE = "halfsigma.base_version"
+AWAY_S = 30.0
+"""How long a failed look at the aliases stands, in seconds."""
 _MODEL_NAME = "model"
 _REQUIRED = ("numpy", "pandas", "safetensors", "faiss-cpu", "openvino", "opencv-python-headless", "pillow")
 """What scoring a saved version imports."""
@@ -76,6 +79,8 @@ class MlflowStore:
         self.tracking_uri = tracking_uri
         self._artifact_root = artifact_root
         self._known: MlflowClient | None = None
+        self._failure: StoreError | None = None
+        self._ask_again_at = 0.0
 
     @property
     def _client(self) -> MlflowClient:
@@ -100,11 +105,22 @@ class MlflowStore:
             return known if known is not None else self._log(client, line, new, digest)
 
     def aliases(self, line: str) -> dict[str, int]:
-        """Alias → version number, empty for a line that was never fitted."""
+        """Alias → version number, empty for a line that was never fitted.
+
+        After a failure the same one is raised for `AWAY_S` without asking again: a thousand lines must not wait for a
+        server that is away a thousand times.
+        """
+        if self._failure is not None and time.monotonic() < self._ask_again_at:
+            raise self._failure
         client = self._client
-        with _mapped_errors(self.tracking_uri):
-            found = client.search_registered_models(f"name = '{model_name(line)}'")
-            return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
+        try:
+            with _mapped_errors(self.tracking_uri):
+                found = client.search_registered_models(f"name = '{model_name(line)}'")
+        except StoreError as error:
+            self._failure, self._ask_again_at = error, time.monotonic() + AWAY_S
+            raise
+        self._failure = None
+        return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
 
     def set_alias(self, line: str, alias: str, number: int | None) -> None:
         """Point ``alias`` at a version, or with None take it away; saying the same again changes nothing."""

@@ -197,3 +197,25 @@ def test_mlflow_loads_the_champion_and_judges_paths_and_arrays_as_the_version_do
         assert list(judged.itertuples(index=False, name=None)) == expected
     assert model.predict(paths[0])["score"].tolist() == [expected[0][0]]
     assert model.predict(photographs[1])["rejected"].tolist() == [True]
+
+
+def test_a_server_that_is_away_is_asked_once_for_all_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand lines must not wait a thousand times."""
+    now = [100.0]
+    monkeypatch.setattr("registry.store.time.monotonic", lambda: now[0])
+    store, asked = MlflowStore("http://127.0.0.1:9"), []
+
+    class Away:
+        def search_registered_models(self, query: str) -> list[object]:
+            asked.append(query)
+            raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(MlflowStore, "_client", Away())
+    for line in ("a", "b", "c"):
+        with pytest.raises(StoreError, match="refused"):
+            store.aliases(line)
+    assert len(asked) == 1
+    now[0] += 31.0
+    with pytest.raises(StoreError, match="refused"):
+        store.aliases("a")
+    assert len(asked) == 2
