@@ -118,10 +118,12 @@ def white_level_of(images: Iterable[Pixels]) -> int:
     Cameras store 10, 12 or 14 significant bits in 16-bit files; scaling those by 65,535 would make every photograph
     black. It is fixed once for a line, since a scale taken from each image would hide an ageing lamp.
     """
-    images = list(images)
-    if all(image.dtype == np.uint8 for image in images):
+    deep, brightest = False, 0
+    for image in images:  # one at a time: fifty of 20 megapixels are gigabytes
+        deep = deep or image.dtype != np.uint8
+        brightest = max(brightest, int(image.max()) * (257 if image.dtype == np.uint8 else 1))
+    if not deep:
         return EIGHT_BIT_WHITE
-    brightest = max(int(image.max()) * (257 if image.dtype == np.uint8 else 1) for image in images)
     return next(level for level in (1023, 4095, 16383, 65535) if brightest <= level)
 
 
@@ -153,7 +155,9 @@ def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
 def _decode(data: bytes, *, name: str) -> tuple[Pixels, datetime | None]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # `MAX_PIXELS` is ours; Pillow warns at 89 million
             warnings.simplefilter("ignore", UserWarning)  # Pillow: odd metadata; the pixels are what counts
             image = Image.open(io.BytesIO(data))
             if image.width * image.height > MAX_PIXELS:

@@ -99,6 +99,8 @@ class PatchCore:
         everything = reduce(operator.add, moments)
         fold_of_patch = np.repeat(folds, [len(each) for each in raw])
         patches = np.concatenate(raw)
+        lengths = [len(each) for each in raw]
+        del raw  # as much again as `patches`
         scores = np.empty(len(canvases))
         for fold, own in enumerate(members):
             progress("reference", fold, n_folds)
@@ -108,7 +110,7 @@ class PatchCore:
             projected = projection.apply(patches)
             bank = MemoryBank(_build_bank(projected[fold_of_patch != fold], settings, seed=seed))
             distances = bank.nearest(projected[fold_of_patch == fold])
-            ends = np.cumsum([len(raw[i]) for i in own])
+            ends = np.cumsum([lengths[i] for i in own])
             for i, of_image in zip(own, np.split(distances, ends[:-1]), strict=True):
                 scores[i] = _score_distances(of_image.reshape(grids[i]), settings).score
         progress("bank", 0, 1)

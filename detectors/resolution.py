@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from detectors.framing import Framing, native_side_px
-from detectors.images import read_photograph, white_level_of
+from detectors.images import Pixels, read_photograph, white_level_of
 from detectors.runtime import FeatureRuntime
 from halfsigma import DetectorError, ImageError
 
@@ -94,10 +94,11 @@ def _probe(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], list[Path]]:
 
 
 def _white_level(deep: Sequence[Path]) -> int:
-    images = []
-    for path in deep[:: max(1, len(deep) // PROBED_16_BIT_IMAGES)]:
-        try:
-            images.append(read_photograph(path).pixels)
-        except ImageError:
-            continue
-    return white_level_of(images)
+    def probed() -> Iterator[Pixels]:
+        for path in deep[:: max(1, len(deep) // PROBED_16_BIT_IMAGES)]:
+            try:
+                yield read_photograph(path).pixels
+            except ImageError:
+                continue
+
+    return white_level_of(probed())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from registry import audit, checks, deployment, images, lines, retrains, scores
 from registry.curation import Candidate, Curation, curate, second_look
 from registry.store import NewVersion
 from registry.tables import Image, Line, Retrain
-from registry.trial import Trial, run_trial
+from registry.trial import ROUND_TRIP_IMAGES, Trial, run_trial
 
 SEED = 0
 PROBE_SHARE = 0.3
@@ -39,6 +40,7 @@ MAX_GOLDEN = 200
 
 _CURATED = "curated.json"
 _GATES = "gates.json"
+_FITTED = "fitted_scores.json"
 
 
 def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_version: int, reason: str) -> Retrain:
@@ -138,8 +140,11 @@ def _curate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progre
 def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
     champion = workspace.load(line.name, retrain.base_version)
     folder = _folder(workspace, retrain)
-    paths = [Path(path) for path in json.loads((folder / _CURATED).read_text())["chosen"].values()]
+    chosen = json.loads((folder / _CURATED).read_text())["chosen"]
+    paths = [Path(path) for path in chosen.values()]
     goods = prepare(paths, framing=champion.framing, white_level=champion.white_level, progress=progress)
+    # a file that was replaced since the curation is another image, which nobody looked at
+    goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 in chosen))
     challenger = _fit_goods(goods, champion, line, progress)
     with workspace.database.session() as session:
         cleared = {image.sha256 for image in images.labelled(session, line, "good")}
@@ -160,6 +165,8 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     for name, version in (("challenger", challenger), ("twin", twin)):
         shutil.rmtree(folder / name, ignore_errors=True)
         save_version(version, folder / name)
+    few = islice(_Photographs(sorted(probes)), ROUND_TRIP_IMAGES)
+    _write_json(folder / _FITTED, {"scores": [challenger.score(pixels).score for pixels in few]})
     document = {"n_fit": len(goods.prepared), "n_probes": len(probes), "curation": curation}
     return _advance(workspace, retrain, "fitted", document)
 
@@ -202,8 +209,9 @@ def _gate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress
         challenger=load_version(folder / "challenger"),
         reloaded=load_version(folder / "challenger"),
         twin=load_version(folder / "twin"),
-        probes=_pixels(sorted(_probes(paths))),
-        golden=_pixels([_where(image) for image in golden]),
+        probes=_Photographs(sorted(_probes(paths))),
+        golden=_Photographs([_where(image) for image in golden]),
+        fitted_scores=json.loads((folder / _FITTED).read_text())["scores"],
     )
     found = run_trial(
         trial,
@@ -251,6 +259,8 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
     number = retrain.new_version
     assert number is not None, "a registered retrain has a version: the column is written with the state"
     failed = [gate["name"] for gate in retrain.document["gates"] if not gate["passed"]]
+    for name in ("challenger", "twin"):  # MLflow has the one, nobody needs the other any more
+        shutil.rmtree(_folder(workspace, retrain) / name, ignore_errors=True)
     details = {"retrain": retrain.id, "night": retrain.night.isoformat(), "reason": retrain.reason}
     with workspace.database.session() as session:
         if failed:
@@ -308,8 +318,14 @@ def _probes(paths: Sequence[Path]) -> set[Path]:
     return {paths[index] for index in drawn}
 
 
-def _pixels(paths: Sequence[Path]) -> list[Pixels]:
-    return [item.pixels for item in read_ahead(paths) if not isinstance(item, Unreadable)]
+@dataclass(frozen=True, slots=True)
+class _Photographs:
+    """The readable ones of these files, read again each time they are gone through."""
+
+    paths: Sequence[Path]
+
+    def __iter__(self) -> Iterator[Pixels]:
+        return (item.pixels for item in read_ahead(self.paths) if not isinstance(item, Unreadable))
 
 
 def _where(image: Image) -> Path:

@@ -18,7 +18,7 @@ from drift.settings import DriftSettings
 from drift.verdict import Verdict, judge, measure
 from drift.window import Window
 from flows.workspace import Workspace
-from halfsigma import DetectorError, DriftError, UnknownVersion
+from halfsigma import DetectorError, DriftError, HalfsigmaError, UnknownVersion
 from registry import checks, deployment, lines, scores
 from registry.tables import Line
 
@@ -43,7 +43,7 @@ class FailedLine:
     """A line that could not be checked, and why: the others of the night are checked all the same."""
 
     line: str
-    error: DetectorError | DriftError | UnknownVersion
+    error: HalfsigmaError
 
 
 def check_lines(
@@ -121,11 +121,11 @@ def _judged_by(session: Session, line: Line, champion: int, night: date) -> int:
 def _other_p_values(workspace: Workspace, checked_now: set[str], night: date) -> list[float]:
     with workspace.database.session() as session:
         names = {line.id: line.name for line in lines.list_lines(session)}
-        latest = checks.latest_checks(session)
+        of_night = checks.checks_of_night(session, night)
         return [
             check.document["ks"]["p"]
-            for line_id, check in latest.items()
-            if check.night == night and names[line_id] not in checked_now and check.document["ks"]["p"] is not None
+            for line_id, check in of_night.items()
+            if names[line_id] not in checked_now and check.document["ks"]["p"] is not None
         ]
 
 

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from flows.workspace import Workspace
-from halfsigma import UnknownVersion
+from halfsigma import IllegalTransition, UnknownVersion
 from registry import audit, deployment, lines, retrains, scores
 from registry.deployment import Deployment
 
@@ -60,12 +60,24 @@ def last_night(workspace: Workspace, line_name: str) -> tuple[int, date]:
 
     Raises:
         UnknownVersion: there is no champion, or it has scored nothing yet.
+        IllegalTransition: a retrain of this champion on that night is over.
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
         number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
         nights = scores.nights_scored(session, line, version=number)
+        answered = [
+            row
+            for row in retrains.list_retrains(session, line)
+            if nights and (row.night, row.base_version) == (nights[-1], number) and row.state in retrains.FINAL
+        ]
+    if answered:
+        raise IllegalTransition(
+            f"retrain {answered[0].id} has learned from the night of {nights[-1]} already: {answered[0].state}",
+            hint=f"ingest another night, or deploy its version: halfsigma promote {line_name} "
+            f"--version {answered[0].new_version}",
+        )
     if not nights:
         raise UnknownVersion(
             f"version {number} of line {line_name!r} has scored no image yet",

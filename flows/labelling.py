@@ -18,12 +18,6 @@ def label_images(workspace: Workspace, line_name: str, targets: Sequence[str], *
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         n_labelled = images.label(session, line, targets, as_label)
-        kept = {}
-        for image in images.labelled(session, line, as_label):
-            source = Path(image.path)
-            if image.kept_path is None and source.is_file() and images.file_sha256(source) == image.sha256:
-                kept[image.sha256] = str(workspace.vault.keep(line_name, source, image.sha256))
-        images.set_kept(session, line, kept)
         audit.record(
             session,
             actor="a person",
@@ -31,4 +25,12 @@ def label_images(workspace: Workspace, line_name: str, targets: Sequence[str], *
             line=line,
             document={"label": as_label, "images": [str(target) for target in targets]},
         )
+    # copied outside of the transaction: large photographs take longer than other writers wait
+    with workspace.database.session() as session:
+        kept = {}
+        for image in images.labelled(session, line, as_label):
+            source = Path(image.path)
+            if image.kept_path is None and source.is_file() and images.file_sha256(source) == image.sha256:
+                kept[image.sha256] = str(workspace.vault.keep(line_name, source, image.sha256))
+        images.set_kept(session, line, kept)
     return n_labelled

@@ -19,7 +19,7 @@ from flows.challenger import next_step
 from flows.check import CheckedLine, FailedLine, check_lines, draw_check, publish_check
 from flows.settings import Settings
 from flows.workspace import Workspace, open_workspace
-from halfsigma import StoreError, UnknownVersion
+from halfsigma import HalfsigmaError, StoreError, UnknownVersion
 from registry import deployment, lines, retrains
 from registry.tables import utc_now
 
@@ -58,44 +58,60 @@ def nightly(night: date | None = None, line_names: list[str] | None = None) -> d
     """Check, respond, promote and tell for one night; run twice, it changes nothing the second time.
 
     Args:
-        night: a date in the lines' time zones; by default yesterday, the last complete one.
+        night: a date in the lines' time zones; by default the last one that is over in all of them.
         line_names: by default all lines with a champion.
     """
     logger = get_run_logger()
     with open_workspace(Settings.from_environment()) as workspace:
-        judged_night = night or (utc_now().date() - timedelta(days=1))
         names = line_names or _deployed_lines(workspace)
+        judged_night = night or _last_complete_night(workspace, names)
         checked, failed = check_task(workspace, names, judged_night) if names else ([], [])
-        plots = {each.line: draw_check(workspace, each) for each in checked if _needs_a_look(each)}
-        rows = []
+        rows: list[dict[str, Any]] = []
         for each in checked:
             logger.info("%s: %s. %s", each.line, each.verdict.kind, each.verdict.explanation)
-            rows.append(_respond(workspace, each).to_dict())
+            try:
+                rows.append(_respond(workspace, each).to_dict())
+            except HalfsigmaError as error:
+                failed.append(FailedLine(each.line, error))
         for broken in failed:
             logger.error("%s could not be checked: %s", broken.line, broken.error.message)
             rows.append(_tell_of_failure(workspace, broken, judged_night).to_dict())
-        publish_task(workspace, checked, plots)
+        plots = publish_task(workspace, checked)
         delivery = deliver_task(workspace)
         logger.info("alerts: %s", delivery)
         show_night(judged_night.isoformat(), rows, plots)
         return {"night": judged_night.isoformat(), "flow_run_id": str(flow_run.get_id()), "lines": rows}
 
 
-@task(name="check", retries=RETRIES, retry_delay_seconds=RETRY_DELAYS_S, cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="check",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=retraining.may_pass,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def check_task(workspace: Workspace, names: Sequence[str], night: date) -> tuple[list[CheckedLine], list[FailedLine]]:
     """All lines of the night together, since the false discovery rate is over all of them."""
     return check_lines(workspace, names, night=night)
 
 
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
-def publish_task(workspace: Workspace, checked: Sequence[CheckedLine], plots: dict[str, Path]) -> None:
-    """Plots beside the versions in MLflow; a registry that is away costs the picture, not the night."""
+def publish_task(workspace: Workspace, checked: Sequence[CheckedLine]) -> dict[str, Path]:
+    """Plots beside the versions in MLflow, after the night's work: a full disk or a registry that is away costs the
+    picture, not the night. Line → plot."""
+    plots = {}
     for each in checked:
-        if each.line in plots:
-            try:
-                publish_check(workspace, each, plots[each.line])
-            except (StoreError, UnknownVersion) as error:  # a detector that is not ours has no version in MLflow
-                get_run_logger().warning("%s: the plot was not published: %s", each.line, error.message)
+        if not _needs_a_look(each):
+            continue
+        try:
+            plots[each.line] = draw_check(workspace, each)
+            publish_check(workspace, each, plots[each.line])
+        except OSError as error:
+            get_run_logger().warning("%s: the plot was not drawn: %s", each.line, error)
+        except (StoreError, UnknownVersion) as error:  # a detector that is not ours has no version in MLflow
+            get_run_logger().warning("%s: the plot was not published: %s", each.line, error.message)
+    return plots
 
 
 @task(name="deliver alerts", cache_policy=NO_CACHE, persist_result=False)
@@ -145,6 +161,13 @@ def _respond_to_drift(workspace: Workspace, checked: CheckedLine) -> tuple[dict[
         return (retraining.Outcome.of(earlier[0]).to_dict(), "retrain") if earlier else (None, "alert")
     done = retraining.retrain(checked.line, checked.verdict.night, checked.version, checked.verdict.explanation)
     return done, "retrain"
+
+
+def _last_complete_night(workspace: Workspace, names: Sequence[str]) -> date:
+    now = utc_now()
+    with workspace.database.session() as session:
+        zones = {line.time_zone for line in lines.list_lines(session) if line.name in names} or {"UTC"}
+    return min(lines.night_of(now, zone) for zone in zones) - timedelta(days=1)
 
 
 def _deployed_lines(workspace: Workspace) -> list[str]:

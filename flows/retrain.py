@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from prefect import Task, flow, task
+from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
@@ -15,7 +15,8 @@ from flows.challenger import fail_retrain, next_step, request_retrain, run_step
 from flows.progress import current_progress
 from flows.settings import Settings
 from flows.workspace import Workspace, open_workspace
-from halfsigma import DatabaseError, HalfsigmaError, StoreError
+from halfsigma import DatabaseError, HalfsigmaError, IllegalTransition, StoreError
+from registry import retrains
 from registry.tables import Retrain
 
 RETRIES = 2
@@ -53,7 +54,7 @@ class Outcome:
         }
 
 
-def _may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Only a store or database that is away gets better by waiting; an altered file does not."""
     try:
         state.result()
@@ -69,7 +70,7 @@ def _may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     task_run_name="{step} #{retrain_id}",
     retries=RETRIES,
     retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_pass,
     cache_policy=NO_CACHE,
     persist_result=False,
     tags=["halfsigma-retrain"],
@@ -94,8 +95,17 @@ def retrain(line_name: str, night: date, base_version: int, reason: str) -> dict
         while (step := next_step(row.state)) is not None:
             try:
                 row = step_task(workspace, row.id, step)
+            except IllegalTransition:  # another process took this step: it goes on with the retrain, this one does not
+                with workspace.database.session() as session:
+                    row = retrains.get(session, row.id)
+                break
             except HalfsigmaError as error:
                 row = fail_retrain(workspace, row.id, reason=error.message)
+            except Exception as error:  # noqa: BLE001  # one line's fault must neither end the night nor hold its retrain
+                get_run_logger().exception("%s: the step %r failed", line_name, step)
+                row = fail_retrain(
+                    workspace, row.id, reason=f"step {step!r}: unexpected {type(error).__name__}: {error}"
+                )
         outcome = Outcome.of(row)
         show_retrain(line_name, outcome.to_dict())
         return outcome.to_dict()

@@ -65,6 +65,12 @@ def list_checks(
     return list(session.scalars(query.order_by(NightCheck.night, NightCheck.version)))
 
 
+def checks_of_night(session: Session, night: date) -> dict[int, NightCheck]:
+    """The last verdict of every line on that night, by the line's id."""
+    query = select(NightCheck).where(NightCheck.night == night).order_by(NightCheck.checked_at, NightCheck.id)
+    return {check.line_id: check for check in session.scalars(query)}
+
+
 def latest_checks(session: Session) -> dict[int, NightCheck]:
     """The last verdict of every line, by the line's id: one query for a status of all lines."""
     rank = (

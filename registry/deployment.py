@@ -122,7 +122,10 @@ def deploy_first(session: Session, line: Line, store: MlflowStore, number: int) 
     store.set_alias(line.name, "champion" if first else "challenger", number)
     actual = store.aliases(line.name)
     audit.record(session, actor=SYSTEM, action="deployed" if first else "challenges", line=line, version=number)
-    _mirror(session, line, actual)
+    if first:
+        _mirror(session, line, actual)
+    else:  # a champion that this database never saw is left to `follow`, which records its reference as well
+        lines.set_alias(session, line, "challenger", number)
     return Deployment.of(actual)
 
 
@@ -260,11 +263,13 @@ def _put_back(
 def _mirror(session: Session, line: Line, actual: Mapping[str, int]) -> None:
     for alias in ("champion", "previous", "challenger"):
         lines.set_alias(session, line, alias, actual.get(alias))
-    _settle_waiting(session, line, actual.get("champion"))
+    _settle_waiting(session, line, actual)
 
 
-def _settle_waiting(session: Session, line: Line, champion: int | None) -> None:
-    """A retrain that waited is over when its version was promoted, or another champion took its base's place."""
+def _settle_waiting(session: Session, line: Line, actual: Mapping[str, int]) -> None:
+    """A retrain that waited is over when its version was promoted, another champion took its base's place, or a person
+    took the challenger's alias away from it: then the next drift may ask for another."""
+    champion = actual.get("champion")
     waiting = retrains.open_retrain(session, line)
     if waiting is None or waiting.state != "waiting":
         return
@@ -272,6 +277,8 @@ def _settle_waiting(session: Session, line: Line, champion: int | None) -> None:
         retrains.advance(session, waiting.id, start="waiting", to="promoted", reason="a person promoted it")
     elif waiting.base_version != champion:
         retrains.advance(session, waiting.id, start="waiting", to="rejected", reason="another version was promoted")
+    elif waiting.new_version != actual.get("challenger"):
+        retrains.advance(session, waiting.id, start="waiting", to="rejected", reason="it is the challenger no more")
 
 
 def tell(session: Session, line: Line, action: str, *, actor: str, version: int, document: Mapping[str, Any]) -> None:

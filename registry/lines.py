@@ -285,7 +285,9 @@ def night_of(instant: datetime, time_zone: str) -> date:
 
 
 def _check_budgets(fpr_budget: float | None, latency_budget_ms: float | None) -> None:
-    if fpr_budget is not None and not 0.0 < fpr_budget < 1.0:
-        raise UsageError(f"false-positive budget {fpr_budget}, expected a share between 0 and 1", hint="1 % is 0.01")
+    if fpr_budget is not None and not 0.0 < fpr_budget <= 0.5:
+        raise UsageError(
+            f"false-positive budget {fpr_budget}, expected a share above 0, at most 0.5", hint="1 % is 0.01"
+        )
     if latency_budget_ms is not None and not latency_budget_ms > 0.0:
         raise UsageError(f"latency budget {latency_budget_ms} ms, expected more than 0")

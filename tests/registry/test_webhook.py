@@ -187,9 +187,10 @@ def test_only_a_2xx_is_a_delivery_and_only_410_is_for_ever(receiver: Receiver, s
     assert answer.kind == kind and f"HTTP {status}" in answer.detail
 
 
-@pytest.mark.parametrize("value", ["17", format_datetime(datetime.now(UTC) + timedelta(days=400)), "soon", "-1"])
+@pytest.mark.parametrize("value", ["17", "in 400 days", "soon", "-1"])
 def test_retry_after_is_seconds_or_a_date_or_nothing(receiver: Receiver, value: str) -> None:
-    receiver.status, receiver.headers = 503, {"Retry-After": value}
+    header = format_datetime(datetime.now(UTC) + timedelta(days=400)) if value == "in 400 days" else value
+    receiver.status, receiver.headers = 503, {"Retry-After": header}
     seconds = send(receiver.url).retry_after_s
     if value == "17":
         assert seconds == 17.0
