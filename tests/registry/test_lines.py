@@ -52,8 +52,8 @@ def test_anything_else_is_no_line_name(session: Session, name: str) -> None:
         ({"policy": "sometimes"}, "policy 'sometimes', expected one of auto, manual, shadow"),
         ({"time_zone": "Vienna"}, "time zone 'Vienna' is not known"),
         ({"time_zone": "../UTC"}, "is not known"),
-        ({"fpr_budget": 1.0}, "expected a share between 0 and 1"),
-        ({"fpr_budget": float("nan")}, "expected a share between 0 and 1"),
+        ({"fpr_budget": 1.0}, "expected a share above 0, at most 0.5"),
+        ({"fpr_budget": float("nan")}, "expected a share above 0, at most 0.5"),
         ({"latency_budget_ms": 0.0}, "expected more than 0"),
     ],
 )
