@@ -17,9 +17,9 @@ from detectors.backbone import BackboneSpec
 from detectors.bank import MemoryBank
 from detectors.calibration import Threshold
 from detectors.coreset import greedy_coreset
-from detectors.covariates import PartTemplate, small_gray
 from detectors.framing import Framing
 from detectors.patchcore import PatchCore, PatchCoreSettings
+from detectors.position import PartTemplate, small_gray
 from detectors.runtime import FeatureRuntime, build_runtime
 from detectors.version import DetectorVersion
 from detectors.whitening import PatchProjection

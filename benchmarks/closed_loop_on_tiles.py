@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbone import BackboneSpec
-from detectors.covariates import small_gray
 from detectors.fit import GoodImages, PreparedImage, fit_version
 from detectors.framing import Framing
 from detectors.images import list_images, read_photograph, to_uint8_rgb
 from detectors.patchcore import NEIGHBOURHOOD, PatchCore
+from detectors.position import small_gray
 from detectors.runtime import build_runtime
 from detectors.version import DetectorVersion
 from drift.reference import Reference

@@ -15,18 +15,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from detectors.calibration import Threshold
-from detectors.covariates import PartTemplate
 from detectors.families import saved_family
 from detectors.framing import Framing
+from detectors.position import PartTemplate
 from detectors.runtime import load_runtime
 from detectors.version import DetectorVersion
 from halfsigma import ArtifactError, __version__
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
 _MODEL = "model.safetensors"
 _TEMPLATE_KEY = "template.mean_image"
+_POSITION_KEY = "template.position_operator"
 
 
 def save_version(version: DetectorVersion, folder: Path) -> str:
@@ -88,7 +89,7 @@ def _restore(folder: Path, manifest: Mapping[str, Any]) -> DetectorVersion:
     arrays = load_file(folder / _MODEL)
     reference = json.loads((folder / REFERENCE).read_text())
     runtime = load_runtime(folder, manifest["runtime"])
-    template = PartTemplate(arrays.pop(_TEMPLATE_KEY))
+    template = PartTemplate(arrays.pop(_TEMPLATE_KEY), arrays.pop(_POSITION_KEY))
     family = saved_family(manifest["family"])
     return DetectorVersion(
         framing=Framing(**manifest["framing"]),
@@ -125,6 +126,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _write(version: DetectorVersion, folder: Path) -> str:
     runtime_record = version.runtime.save(folder)
     arrays = {**version.model.arrays(), _TEMPLATE_KEY: version.template.mean_image}
+    arrays[_POSITION_KEY] = version.template.operator
     # safetensors writes the buffer as it lies: a transposed view would come back scrambled
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _MODEL)
     (folder / _MODEL).chmod(folder.stat().st_mode & 0o666)  # safetensors gives it to its owner alone

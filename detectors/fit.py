@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.calibration import conformal_threshold
-from detectors.covariates import COVARIATE_NAMES, PartTemplate, measure_appearance, measure_position, small_gray
+from detectors.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.framing import Framing
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
+from detectors.position import PartTemplate, measure_position, small_gray
 from detectors.protocol import Detector, Progress, no_progress
 from detectors.runtime import FeatureRuntime
 from detectors.version import DetectorVersion

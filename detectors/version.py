@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.calibration import Threshold
-from detectors.covariates import PartTemplate, measure_covariates
+from detectors.covariates import measure_covariates
 from detectors.framing import Framing
 from detectors.images import Pixels, to_uint8_rgb
+from detectors.position import PartTemplate
 from detectors.protocol import Detector
 from detectors.runtime import FeatureRuntime
 

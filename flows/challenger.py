@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from detectors.artifact import load_version, save_version
-from detectors.covariates import small_gray
 from detectors.families import family_named
 from detectors.fit import GoodImages, fit_version, prepare
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
+from detectors.position import small_gray
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
 from flows.fitting import version_metrics

@@ -65,6 +65,10 @@ COVARIATES = (
     "saturation",
     "width",
     "height",
+    "scale",
+    "gradient_x",
+    "gradient_y",
+    "warmth",
 )
 """The covariate columns of a score, named and ordered as ``detectors/covariates.py`` names them."""
 
@@ -265,6 +269,10 @@ class Score(Base):
     saturation: Mapped[float | None]
     width: Mapped[float | None]
     height: Mapped[float | None]
+    scale: Mapped[float | None]
+    gradient_x: Mapped[float | None]
+    gradient_y: Mapped[float | None]
+    warmth: Mapped[float | None]
 
 
 class Unreadable(Base):

@@ -9,15 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detectors.covariates import (
-    COVARIATE_NAMES,
-    TEMPLATE_PX,
-    PartTemplate,
-    measure_appearance,
-    measure_covariates,
-    measure_position,
-    small_gray,
-)
+from detectors.covariates import COVARIATE_NAMES, measure_appearance, measure_covariates
+from detectors.position import POSITION_NAMES, TEMPLATE_PX, PartTemplate, measure_position, small_gray
 
 SIDE = 256
 
@@ -128,7 +121,7 @@ def test_the_part_where_it_always_lies_has_no_offset_and_no_rotation(
     scene: NDArray[np.uint8], template: PartTemplate
 ) -> None:
     position = measure_position(small_gray(_colour(scene)), template)
-    assert position == pytest.approx({"offset_x": 0.0, "offset_y": 0.0, "rotation": 0.0}, abs=1e-3)
+    assert position == pytest.approx(dict.fromkeys(POSITION_NAMES, 0.0), abs=1e-3)
 
 
 def test_where_there_is_nothing_to_see_position_is_zero_and_everything_is_finite(template: PartTemplate) -> None:

@@ -69,9 +69,19 @@ def definitions(connection: Connection) -> set[str]:
 
 
 def _normal(definition: str) -> str:
-    """The definition on one line, a table's constraints sorted: their order has no meaning."""
-    first, *constraints = " ".join(definition.replace("\n)", "").split()).split(", CONSTRAINT ")
-    return ", CONSTRAINT ".join([first, *sorted(constraints)])
+    """The definition on one line, a table's columns and constraints sorted: a column added later stands at the end."""
+    flat = " ".join(definition.split()).replace("( ", "(").replace(" )", ")")
+    if not flat.startswith("CREATE TABLE"):
+        return flat
+    head, body = flat.split("(", 1)
+    depth, clauses = 0, [""]
+    for character in body.rsplit(")", 1)[0]:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            clauses.append("")
+        else:
+            clauses[-1] += character
+    return f"{head}({', '.join(sorted(clause.strip() for clause in clauses))})"
 
 
 def test_the_migrated_schema_is_the_models_schema(database: Database) -> None:
