@@ -23,11 +23,15 @@ COVARIATE_NAMES = (
     "gradient_x",
     "gradient_y",
     "warmth",
+    "speckle",
+    "grain_direction",
 )
 
 MEASURED_SIDE_PX = 1024
 """Sharpness and noise are measured on the middle of larger images: pixel statistics need no more."""
 _TINY = 1e-12
+_FAINT = 1e-5
+"""Added where detail is divided by detail: far below one grey level."""
 _DARK = 0.02
 """Added to red and blue before their ratio is taken: the colour of black is noise."""
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
@@ -47,8 +51,10 @@ def measure_appearance(image: NDArray[np.uint8], *, original_size: tuple[int, in
 
     brightness: mean gray, 0…1. contrast: standard deviation of gray, 0…1. sharpness: natural logarithm of the
     Laplacian's variance over the gray's variance, so that neither lamp nor gain moves it. noise: standard deviation of
-    the finest detail, 0…1 (Immerkær 1996). warmth: natural logarithm of red over blue, 0 for a gray image. saturation:
-    share of pixels at black or white. width, height: of the file, in pixels.
+    the finest detail, 0…1 (Immerkær 1996). speckle: natural logarithm of that detail's root mean square over its mean
+    magnitude: 0.23 for Gaussian noise, more where single pixels stand out. grain_direction: natural logarithm of the
+    detail across the columns over that across the rows, 0 where neither is smeared. warmth: natural logarithm of red
+    over blue, 0 for a gray image. saturation: share of pixels at black or white. width, height: of the file, in pixels.
 
     Args:
         image: (height, width, 3) uint8.
@@ -58,12 +64,16 @@ def measure_appearance(image: NDArray[np.uint8], *, original_size: tuple[int, in
     middle = _middle(gray)
     laplacian = cv2.Laplacian(middle, cv2.CV_32F)
     finest = cv2.filter2D(middle, cv2.CV_32F, _NOISE_KERNEL)
+    across, down = cv2.absdiff(middle[:, 1:], middle[:, :-1]), cv2.absdiff(middle[1:], middle[:-1])
+    magnitude = float(np.abs(finest).mean())
     red, _, blue, _ = cv2.mean(image)
     return {
         "brightness": float(gray.mean()),
         "contrast": float(gray.std()),
         "sharpness": float(np.log((float(laplacian.var()) + _TINY) / (float(middle.var()) + _TINY))),
-        "noise": float(np.abs(finest).mean() * np.sqrt(np.pi / 2) / 6.0),
+        "noise": magnitude * float(np.sqrt(np.pi / 2)) / 6.0,
+        "speckle": float(np.log((float(np.sqrt(np.square(finest).mean())) + _FAINT) / (magnitude + _FAINT))),
+        "grain_direction": float(np.log((float(across.mean()) + _FAINT) / (float(down.mean()) + _FAINT))),
         "warmth": float(np.log((red / 255.0 + _DARK) / (blue / 255.0 + _DARK))),
         "saturation": float(np.mean((image == 0) | (image == 255))),
         "width": float(original_size[1]),

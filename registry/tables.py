@@ -69,6 +69,8 @@ COVARIATES = (
     "gradient_x",
     "gradient_y",
     "warmth",
+    "speckle",
+    "grain_direction",
 )
 """The covariate columns of a score, named and ordered as ``detectors/covariates.py`` names them."""
 
@@ -273,6 +275,8 @@ class Score(Base):
     gradient_x: Mapped[float | None]
     gradient_y: Mapped[float | None]
     warmth: Mapped[float | None]
+    speckle: Mapped[float | None]
+    grain_direction: Mapped[float | None]
 
 
 class Unreadable(Base):

@@ -1,7 +1,7 @@
-"""Four more covariates of a score: scale, the light's gradients, and the colour of the light.
+"""Six more covariates of a score: scale, the light's gradients and colour, and what the finest detail looks like.
 
-Purpose: attribution (issue 3): a camera that moved closer, a lamp that lights one side, a lamp that turned yellow.
-Way back: the downgrade drops the four columns and what was measured in them; scores and verdicts stay.
+Purpose: attribution (issue 3): a camera that moved closer, a lamp that lights one side or turned yellow, motion blur, dead pixels.
+Way back: the downgrade drops the six columns and what was measured in them; scores and verdicts stay.
 
 Revision: 0002, after 0001; written 2026-11-24.
 """
@@ -16,7 +16,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-ADDED = ("scale", "gradient_x", "gradient_y", "warmth")
+ADDED = ("scale", "gradient_x", "gradient_y", "warmth", "speckle", "grain_direction")
 
 
 def upgrade() -> None:

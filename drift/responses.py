@@ -1,0 +1,213 @@
+"""How a line's covariates and scores answer to known disturbances, and which of them a night's covariates tell of.
+
+Each disturbance, at rising strength, is a path through the space of covariates that starts at the reference; a night is
+a point in it. The nearest point of the nearest path says what happened and how strong it was, a second and third path
+what happened besides (orthogonal matching pursuit, Pati et al. 1993, over curves); what no path comes near was none of
+these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_DISTURBANCES = 3
+GRID = 48
+"""Points on a path, from nothing to `REACH` times the strongest probe."""
+REACH = 1.5
+NOTICED_CHI2 = 20.0
+"""A disturbance must take this much off the squared distance in standard errors: some twenty paths are tried."""
+LEAST_GAIN = 0.15
+"""… and this share of it."""
+EXPLAINED = 0.5
+"""What is left of the distance, relative to the distance, where the night is still the disturbance's."""
+NEUTRAL = {"gain": 1.0, "gamma": 1.0, "scale": 1.0, "jpeg": 100.0}
+"""Strength of a disturbance that changes nothing; 0 for the others."""
+
+VECTORS = ("shift", "gradient")
+"""Disturbances whose direction is any, probed along the axes."""
+SIDEWAYS = (0.0, 90.0, 180.0, 270.0)
+BETWEEN = (22.5, 45.0, 67.5)
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One probe: `usual` and `disturbed` are covariate means over the same images; `score_shift` is in score units."""
+
+    kind: str
+    strength: float
+    direction_deg: float
+    usual: Mapping[str, float]
+    disturbed: Mapping[str, float]
+    score_shift: float
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Response:
+        """The probe that `detectors.responses.Response.to_json` wrote."""
+        disturbance = document["disturbance"]
+        return cls(
+            kind=disturbance["name"],
+            strength=disturbance["strength"],
+            direction_deg=disturbance["direction_deg"],
+            usual=document["usual"],
+            disturbed=document["disturbed"],
+            score_shift=document["score_shift"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbed:
+    """A disturbance that a night's covariates tell of, how strong it was, and what it does to the score (score units)."""
+
+    kind: str
+    strength: float
+    direction_deg: float
+    score_shift: float
+    chi2: float
+    """What it takes off the squared distance, in standard errors."""
+
+
+def coordinate(name: str, value: float) -> float:
+    """A covariate on a scale on which disturbances add: light, contrast and grain as logarithms.
+
+    >>> round(coordinate("brightness", 0.4) - coordinate("brightness", 0.8), 2)
+    -0.68
+    """
+    floor = LOGARITHMIC.get(name)
+    return value if floor is None else math.log(max(value, 0.0) + floor)
+
+
+LOGARITHMIC = {"brightness": 0.01, "contrast": 0.005, "noise": 0.0005}
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    kind: str
+    direction_deg: float
+    strengths: Values
+    """(GRID,)"""
+    moves: Values
+    """(GRID, covariates), in the units asked for."""
+    scores: Values
+    """(GRID,)"""
+
+
+def find_disturbances(
+    responses: Sequence[Response], move: Mapping[str, float], error: Mapping[str, float]
+) -> tuple[tuple[Disturbed, ...], float]:
+    """The disturbances that a night's `move` tells of, and the share of the distance that they leave unexplained.
+
+    Args:
+        responses: the line's.
+        move: each covariate's mean tonight minus the reference's, as `coordinate` puts it.
+        error: the standard error of each.
+    """
+    names = [name for name in move if all(name in response.usual for response in responses)]
+    if not responses or not names:
+        return (), 1.0
+    scale = np.array([error[name] for name in names])
+    target = np.array([move[name] for name in names]) / scale
+    paths = _paths(responses, names, scale)
+    chosen: list[tuple[_Path, int]] = []
+    length = float(target @ target)
+    left, gains = length, []
+    while len(chosen) < MOST_DISTURBANCES:
+        taken = {path.kind for path, _ in chosen}
+        best = min(
+            (_refined(target, [*chosen, (path, 0)]) for path in paths if path.kind not in taken),
+            key=lambda found: found[1],
+            default=None,
+        )
+        if best is None or left - best[1] < max(NOTICED_CHI2, LEAST_GAIN * length):
+            break
+        gains.append(left - best[1])
+        chosen, left = best
+    found = tuple(
+        Disturbed(
+            kind=path.kind,
+            strength=float(path.strengths[at]),
+            direction_deg=path.direction_deg,
+            score_shift=float(path.scores[at]),
+            chi2=gain,
+        )
+        for (path, at), gain in zip(chosen, gains, strict=True)
+    )
+    return found, math.sqrt(max(left - len(names), 0.0) / length) if length > 0.0 else 0.0
+
+
+def _refined(target: Values, chosen: list[tuple[_Path, int]]) -> tuple[list[tuple[_Path, int]], float]:
+    """The strengths along the chosen paths that come nearest together, by turns; and what is left, squared."""
+    at = [index for _, index in chosen]
+    moves = [path.moves for path, _ in chosen]
+    for _ in range(4 if len(chosen) > 1 else 1):
+        for i in reversed(range(len(chosen))):
+            rest = target - sum((moves[j][at[j]] for j in range(len(chosen)) if j != i), np.zeros_like(target))
+            at[i] = int(np.argmin(((moves[i] - rest) ** 2).sum(axis=1)))
+    left = target - sum((moves[j][at[j]] for j in range(len(chosen))), np.zeros_like(target))
+    return [(path, index) for (path, _), index in zip(chosen, at, strict=True)], float(left @ left)
+
+
+def _paths(responses: Sequence[Response], names: Sequence[str], scale: Values) -> list[_Path]:
+    branches: dict[tuple[str, float, bool], list[Response]] = defaultdict(list)
+    for response in responses:
+        weaker = response.strength < NEUTRAL.get(response.kind, 0.0)
+        branches[response.kind, response.direction_deg, weaker].append(response)
+    paths = [_path(branch, names, scale) for branch in branches.values()]
+    for kind in VECTORS:
+        sideways = sorted((path for path in paths if path.kind == kind), key=lambda path: path.direction_deg)
+        if len(sideways) == len(SIDEWAYS):
+            paths += [
+                _between(first, second, angle)
+                for first, second in zip(sideways, [*sideways[1:], sideways[0]], strict=True)
+                for angle in BETWEEN
+            ]
+    return paths
+
+
+def _between(first: _Path, second: _Path, angle_deg: float) -> _Path:
+    """A direction between two that are 90 degrees apart: moves add as vectors do, scores as their lengths do."""
+    at = np.arange(GRID)
+    share = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
+    parts = [
+        np.column_stack([np.interp(part * at, at, column) for column in [*path.moves.T, path.scores]])
+        for part, path in zip(share, (first, second), strict=True)
+    ]
+    scores = np.hypot(parts[0][:, -1], parts[1][:, -1]) * np.sign(parts[0][:, -1] + parts[1][:, -1])
+    moves = parts[0][:, :-1] + parts[1][:, :-1]
+    return _Path(first.kind, (first.direction_deg + angle_deg) % 360.0, first.strengths, moves, scores)
+
+
+def _path(branch: list[Response], names: Sequence[str], scale: Values) -> _Path:
+    """Straight between the probes and beyond the last; 0 at the neutral strength."""
+    neutral = NEUTRAL.get(branch[0].kind, 0.0)
+    branch = sorted(branch, key=lambda response: abs(response.strength - neutral))
+    knots = np.array([0.0] + [abs(response.strength - neutral) for response in branch])
+    moves = np.array(
+        [[0.0] * len(names)]
+        + [[coordinate(n, each.disturbed[n]) - coordinate(n, each.usual[n]) for n in names] for each in branch]
+    )
+    scores = np.array([0.0] + [each.score_shift for each in branch])
+    at = np.linspace(0.0, REACH * knots[-1], GRID)
+    sign = math.copysign(1.0, branch[0].strength - neutral)
+    table = np.column_stack([_line_through(knots, column, at) for column in [*moves.T, scores]])
+    return _Path(
+        kind=branch[0].kind,
+        direction_deg=branch[0].direction_deg,
+        strengths=neutral + sign * at,
+        moves=table[:, :-1] / scale,
+        scores=table[:, -1],
+    )
+
+
+def _line_through(knots: Values, values: Values, at: Values) -> Values:
+    inside = np.interp(at, knots, values)
+    slope = (values[-1] - values[-2]) / (knots[-1] - knots[-2])
+    return np.where(at > knots[-1], values[-1] + slope * (at - knots[-1]), inside)
