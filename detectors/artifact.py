@@ -18,6 +18,7 @@ from detectors.calibration import Threshold
 from detectors.families import saved_family
 from detectors.framing import Framing
 from detectors.position import PartTemplate
+from detectors.responses import Response
 from detectors.runtime import load_runtime
 from detectors.version import DetectorVersion
 from halfsigma import ArtifactError, __version__
@@ -101,6 +102,7 @@ def _restore(folder: Path, manifest: Mapping[str, Any]) -> DetectorVersion:
         reference_scores=np.asarray(reference["scores"], np.float64),
         reference_covariates={k: np.asarray(v, np.float64) for k, v in reference["covariates"].items()},
         provenance=manifest["provenance"],
+        responses=tuple(Response.from_json(each) for each in reference["responses"]),
     )
 
 
@@ -149,7 +151,11 @@ def _write(version: DetectorVersion, folder: Path) -> str:
 
 def _reference_record(version: DetectorVersion) -> dict[str, object]:
     covariates = {name: values.tolist() for name, values in version.reference_covariates.items()}
-    return {"scores": version.reference_scores.tolist(), "covariates": covariates}
+    return {
+        "scores": version.reference_scores.tolist(),
+        "covariates": covariates,
+        "responses": [response.to_json() for response in version.responses],
+    }
 
 
 def _write_json(path: Path, document: Mapping[str, object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
 from detectors.position import PartTemplate, measure_position, small_gray
 from detectors.protocol import Detector, Progress, no_progress
+from detectors.responses import MOST_IMAGES, measure_responses
 from detectors.runtime import FeatureRuntime
 from detectors.version import DetectorVersion
 from halfsigma import TooFewImages, __version__
@@ -120,6 +121,18 @@ def fit_version(
             "halfsigma": __version__,
         },
     )
+
+
+def with_responses(
+    version: DetectorVersion, goods: GoodImages, *, seed: int, progress: Progress = no_progress
+) -> DetectorVersion:
+    """The version with its `responses`, measured on some of the photographs of `goods` (read again)."""
+    images = goods.prepared
+    order = np.random.default_rng(seed).permutation(len(images))[:MOST_IMAGES]
+    photographs = [
+        item.pixels for item in read_ahead([images[i].path for i in order]) if not isinstance(item, Unreadable)
+    ]
+    return replace(version, responses=measure_responses(version, photographs, seed=seed, progress=progress))
 
 
 def _prepare_one(path: Path, sha256: str, pixels: Pixels, *, framing: Framing, white_level: int) -> PreparedImage:

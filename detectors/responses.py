@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +20,10 @@ from detectors.protocol import Progress, no_progress
 if TYPE_CHECKING:
     from detectors.version import DetectorVersion
 
-MOST_IMAGES = 12
-"""Copies are compared with their own originals, so a dozen say as much as hundreds of other images would."""
+MOST_IMAGES = 10
+"""Copies are compared with their own originals, so ten say as much as hundreds of other images would."""
 LEAST_IMAGES = 4
-PIXELS_IN_ALL = 12 * 1_000_000
+PIXELS_IN_ALL = 10 * 1_000_000
 """Of larger photographs fewer are taken: the time for disturbing them grows with their pixels."""
 USUAL_SIDE_PX = 256
 """Blur is given in pixels of a picture of this size; a larger photograph is blurred by proportionally more."""
@@ -45,13 +45,25 @@ class Response:
     """Mean change of the score, in score units."""
 
     def to_json(self) -> dict[str, Any]:
-        """A mapping of plain values that `from_json` turns back into an equal response."""
-        return asdict(self)
+        """As `drift.responses.Response` is written; `from_json` turns it back."""
+        return {
+            "kind": self.disturbance.name,
+            "strength": self.disturbance.strength,
+            "direction_deg": self.disturbance.direction_deg,
+            "usual": dict(self.usual),
+            "disturbed": dict(self.disturbed),
+            "score_shift": self.score_shift,
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Response:
         """The response that `to_json` wrote."""
-        return cls(**{**document, "disturbance": Disturbance(**document["disturbance"])})
+        return cls(
+            Disturbance(document["kind"], document["strength"], direction_deg=document["direction_deg"]),
+            usual=document["usual"],
+            disturbed=document["disturbed"],
+            score_shift=document["score_shift"],
+        )
 
 
 def measure_responses(
@@ -98,7 +110,7 @@ def probes(*, side_px: float, colour: bool) -> tuple[Disturbance, ...]:
     found += [Disturbance("gradient", 0.25, direction_deg=angle) for angle in _SIDEWAYS]
     found += [Disturbance("warmth", share) for share in (0.1, -0.1)] if colour else []
     found += [Disturbance("defocus", blur * sigma) for sigma in (0.6, 1.2, 2.4)]
-    found += [Disturbance("motion", blur * px, direction_deg=angle) for angle in _LINES for px in (3.0, 8.0)]
+    found += [Disturbance("motion", blur * px, direction_deg=angle) for angle in _LINES for px in (2.0, 4.0, 8.0)]
     found += [Disturbance("noise", sd) for sd in (0.01, 0.04)]
     found += [Disturbance("dead_pixels", share) for share in (0.001, 0.006)]
     found += [Disturbance("jpeg", quality) for quality in (60, 25)]

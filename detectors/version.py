@@ -14,6 +14,7 @@ from detectors.framing import Framing
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.position import PartTemplate
 from detectors.protocol import Detector
+from detectors.responses import Response
 from detectors.runtime import FeatureRuntime
 
 
@@ -41,6 +42,7 @@ class DetectorVersion:
         threshold: scores above it are rejected.
         reference_scores: (n,) float64, of good images that the model was not fitted on.
         reference_covariates: name → (n,) float64, of the same images in the same order.
+        responses: how covariates and scores answer to known disturbances.
         provenance: JSON-able: seed, counts, image hashes, package versions.
     """
 
@@ -53,6 +55,7 @@ class DetectorVersion:
     reference_scores: NDArray[np.float64]
     reference_covariates: Mapping[str, NDArray[np.float64]]
     provenance: Mapping[str, object]
+    responses: tuple[Response, ...] = ()
 
     def score(self, pixels: Pixels) -> ScoredImage:
         """Judge one photograph, (h, w) or (h, w, 3), uint8 or uint16.

@@ -1,4 +1,4 @@
-"""Which covariates moved with the scores, and how much of the scores' shift they explain."""
+"""Which covariates moved with the scores, what happened to the pictures, and how much of the scores' shift it explains."""
 
 from __future__ import annotations
 
@@ -10,36 +10,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.reference import Reference
+from drift.responses import Disturbed, coordinate, find_disturbances, slope_of_coordinate
+from drift.wording import covariate_phrase, disturbance_phrase
 
 LEAST_SPREAD: Mapping[str, float] = {
     "brightness": 0.002, "contrast": 0.001, "sharpness": 0.01, "noise": 0.0003, "offset_x": 0.001,
-    "offset_y": 0.001, "rotation": 0.05, "saturation": 0.0005, "width": 0.5, "height": 0.5,
+    "offset_y": 0.001, "rotation": 0.05, "saturation": 0.0005, "width": 0.5, "height": 0.5, "scale": 0.001,
+    "gradient_x": 0.005, "gradient_y": 0.005, "warmth": 0.005, "speckle": 0.01, "grain_direction": 0.005,
 }  # fmt: skip
 """A covariate that hardly varies in the reference is measured in these units: smaller moves mean nothing."""
 NOTICED_Z = 4.0
-"""A covariate moved when its mean is this many standard errors away: ten covariates a night, 1 in 1,500 nights."""
+"""A covariate moved when its mean is this many standard errors away: sixteen covariates a night, 1 in 1,000 nights."""
 NOTICED_SD = 0.3
 """… and by this many reference standard deviations: smaller moves are not worth a person's walk to the camera."""
 TRIM = 0.1
 """Taken off at either end before a covariate's mean is compared: a burst of odd images is no change of light."""
-FARTHEST_SD = 4.0
-"""Beyond this the reference's linear model would be guessing: no share is given."""
-LEAST_R2_Z = 3.0
-"""The linear model counts only when its R squared is beyond chance by about this many standard errors."""
+SYSTEMATIC_SD = 0.1
+"""Of the reference's standard deviation: how exactly a response measured on a few images holds for a night's mean …"""
+SYSTEMATIC_SHARE = 0.1
+"""… and this share of the covariate's move."""
+SCORE_SYSTEMATIC_SD, SCORE_SYSTEMATIC_SHARE = 0.2, 0.25
+"""The same of the score's response, which is measured on images that the model was fitted on."""
+LARGEST_REST = 0.5
+"""The known disturbances explain a night's covariates when they leave no more of the distance than this."""
+LEAST_SHARE = 0.35
+"""… and its scores when they account for at least this share of the shift."""
+LEAST_SHIFT = 0.5
+"""A smaller shift has nothing to be explained: the covariates alone say what happened."""
+COVARIATES_OF: Mapping[str, tuple[str, ...]] = {
+    "gain": ("brightness",), "gamma": ("brightness", "contrast"), "gradient": ("gradient_x", "gradient_y"),
+    "warmth": ("warmth",), "defocus": ("sharpness",), "motion": ("sharpness",), "noise": ("noise",),
+    "dead_pixels": ("speckle",), "jpeg": ("sharpness",), "shift": ("offset_x", "offset_y"),
+    "rotation": ("rotation",), "scale": ("scale",),
+}  # fmt: skip
+"""The covariates by which a disturbance is named: the one that moved farthest."""
+UNEXPLAINING = ("saturation", "width", "height")
+"""Covariates that disturbances move by no law: they are told, not explained with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
     """A covariate that moved by `shift_sd` of its reference standard deviations.
 
-    `share` of the scores' bulk shift that the reference's linear model lays to it; None when that model explains
-    nothing, which is the rule when the reference never saw the disturbance.
+    Where a known disturbance explains the move, it is named with its strength, and `share` is the share of the scores'
+    bulk shift that it explains; None where none does, or where the scores did not move.
     """
 
     name: str
     shift_sd: float
     share: float | None
     phrase: str
+    disturbance: str | None = None
+    strength: float | None = None
+    direction_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """`causes`, what explains most first; `main` is the first of them where it explains the night, else None."""
+
+    causes: tuple[Cause, ...] = ()
+    main: Cause | None = None
 
 
 def find_causes(
@@ -48,28 +79,75 @@ def find_causes(
     *,
     n_effective: float,
     bulk_shift_sd: float,
-) -> tuple[Cause, ...]:
-    """The covariates that moved, the farthest first. `covariates` are the night's, each (n,)."""
-    moved: list[tuple[str, float]] = []
-    names = [name for name in covariates if name in reference.covariates and len(covariates[name])]
-    for name in names:
-        usual, tonight = reference.covariates[name], covariates[name]
-        spread = max(float(usual.std(ddof=1)), LEAST_SPREAD.get(name, 1e-9))
-        centre_usual, error_usual = _trimmed(usual, float(reference.n))
-        centre_tonight, error_tonight = _trimmed(tonight, n_effective)
-        shift_sd = (centre_tonight - centre_usual) / spread
-        if abs(shift_sd) >= max(NOTICED_SD, NOTICED_Z * math.hypot(error_usual, error_tonight) / spread):
-            moved.append((name, shift_sd))
-    moved.sort(key=lambda pair: -abs(pair[1]))
-    shares = _shares(reference, names, dict(moved), bulk_shift_sd)
-    return tuple(
-        Cause(
-            name=name,
-            shift_sd=shift_sd,
-            share=shares.get(name),
-            phrase=phrase(name, float(np.median(reference.covariates[name])), float(np.median(covariates[name]))),
-        )
-        for name, shift_sd in moved
+) -> Attribution:
+    """What moved, and what happened. `covariates` are the night's, each (n,).
+
+    Without responses to known disturbances, or where none of them comes near, only the moves are told, the farthest
+    first.
+    """
+    moves = {
+        name: _move(reference, name, values, n_effective)
+        for name, values in covariates.items()
+        if name in reference.covariates and len(values)
+    }
+    moved = {name: move for name, move in moves.items() if move.is_noticed}
+    plain = [
+        Cause(name, move.shift_sd, None, covariate_phrase(name, move.usual, move.tonight))
+        for name, move in sorted(moved.items(), key=lambda item: -abs(item[1].shift_sd))
+    ]
+    if not moved or not reference.responses:
+        return Attribution(tuple(plain))
+    found, rest = find_disturbances(
+        reference.responses,
+        {name: move.step for name, move in moves.items() if name not in UNEXPLAINING},
+        {name: move.error for name, move in moves.items() if name not in UNEXPLAINING},
+        score_shift=bulk_shift_sd * reference.sd,
+        score_error=(SCORE_SYSTEMATIC_SD + SCORE_SYSTEMATIC_SHARE * abs(bulk_shift_sd)) * reference.sd,
+    )
+    if not found or rest > LARGEST_REST:
+        return Attribution(tuple(plain))
+    has_shifted = abs(bulk_shift_sd) >= LEAST_SHIFT
+    shares = [each.score_shift / reference.sd / bulk_shift_sd if has_shifted else 0.0 for each in found]
+    order = sorted(range(len(found)), key=lambda i: (-shares[i], -found[i].chi2))
+    total = max(sum(shares), 1.0)
+    named = [_cause(found[i], moves, reference, shares[i] / total if has_shifted else None) for i in order]
+    explains = not has_shifted or sum(shares) >= LEAST_SHARE
+    rest_of_moves = [cause for cause in plain if cause.name not in {each.name for each in named}]
+    if not explains:
+        return Attribution(tuple(plain))
+    return Attribution((*named, *rest_of_moves), main=named[0])
+
+
+NO_CAUSE = Attribution()
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Of a covariate's trimmed mean; `step` and its `error` are on the scale on which disturbances add."""
+
+    usual: float
+    tonight: float
+    shift_sd: float
+    is_noticed: bool
+    step: float
+    error: float
+
+
+def _move(reference: Reference, name: str, values: NDArray[np.float64], n_effective: float) -> _Move:
+    usual, usual_error = _trimmed(reference.covariates[name], float(reference.n))
+    tonight, tonight_error = _trimmed(values, n_effective)
+    spread = max(float(reference.covariates[name].std(ddof=1)), LEAST_SPREAD.get(name, 1e-9))
+    shift_sd = (tonight - usual) / spread
+    chance = math.hypot(usual_error, tonight_error)
+    step = coordinate(name, tonight) - coordinate(name, usual)
+    slope = slope_of_coordinate(name, usual)
+    return _Move(
+        usual=usual,
+        tonight=tonight,
+        shift_sd=shift_sd,
+        is_noticed=abs(shift_sd) >= max(NOTICED_SD, NOTICED_Z * chance / spread),
+        step=step,
+        error=math.hypot(slope * math.hypot(chance, SYSTEMATIC_SD * spread), SYSTEMATIC_SHARE * step),
     )
 
 
@@ -82,68 +160,16 @@ def _trimmed(values: NDArray[np.float64], n_effective: float) -> tuple[float, fl
     return float(kept.mean()), spread / math.sqrt(max(n_effective, 1.0))
 
 
-def _shares(
-    reference: Reference, names: list[str], moved: Mapping[str, float], bulk_shift_sd: float
-) -> dict[str, float]:
-    """Slope times move over the bulk shift, for each covariate that moved; empty when the model explains nothing."""
-    columns = [
-        (
-            name,
-            (reference.covariates[name] - reference.covariates[name].mean()) / reference.covariates[name].std(ddof=1),
-        )
-        for name in names
-        if reference.covariates[name].std(ddof=1) >= LEAST_SPREAD.get(name, 0.0)
-    ]
-    n, k = reference.n, len(columns)
-    if not moved or not columns or n < 5 * (k + 1) or abs(bulk_shift_sd) < 1e-9:
-        return {}
-    design = np.column_stack([values for _, values in columns])
-    target = (reference.scores - reference.mean) / reference.sd
-    slopes, *_ = np.linalg.lstsq(np.column_stack([np.ones(n), design]), target, rcond=None)
-    residual = target - design @ slopes[1:]
-    adjusted = 1.0 - float(np.sum(residual**2)) / (n - k - 1)
-    chance = math.sqrt(2.0 * k) / n  # standard deviation of R squared under no relation, nearly
-    if adjusted < LEAST_R2_Z * chance:
-        return {}
-    slope_of = {name: float(slope) for (name, _), slope in zip(columns, slopes[1:], strict=True)}
-    return {
-        name: float(np.clip(slope_of[name] * shift / bulk_shift_sd, 0.0, 1.0))
-        for name, shift in moved.items()
-        if name in slope_of and abs(shift) <= FARTHEST_SD
-    }
-
-
-def phrase(name: str, usual: float, tonight: float) -> str:
-    """The move in people's words.
-
-    >>> phrase("brightness", 0.5, 0.44)
-    'the picture is 12 % darker'
-    >>> phrase("rotation", 0.0, 2.0)
-    'the part is turned by 2.0°'
-    """
-    difference = tonight - usual
-    percent = 100.0 * abs(difference) / abs(usual) if usual else math.inf
-    amount = f"{percent:.0f} % " if percent < 1000.0 else "much "
-    match name:
-        case "brightness":
-            return f"the picture is {amount}{'brighter' if difference > 0 else 'darker'}"
-        case "contrast":
-            return f"the contrast is {amount}{'higher' if difference > 0 else 'lower'}"
-        case "sharpness":
-            return (
-                f"the picture is {'sharper' if difference > 0 else 'softer'} (fine detail x {math.exp(difference):.2f})"
-            )
-        case "noise":
-            return f"the picture is {amount}{'noisier' if difference > 0 else 'smoother'}"
-        case "offset_x":
-            return f"the part sits {abs(100 * difference):.1f} % of the picture's width to the {'right' if difference > 0 else 'left'}"
-        case "offset_y":
-            return f"the part sits {abs(100 * difference):.1f} % of the picture's height {'lower' if difference > 0 else 'higher'}"
-        case "rotation":
-            return f"the part is turned by {abs(difference):.1f}°"
-        case "saturation":
-            return f"{100 * tonight:.1f} % of the pixels are at black or white instead of {100 * usual:.1f} %"
-        case "width" | "height":
-            return f"the picture's {name} is {tonight:.0f} px instead of {usual:.0f} px"
-        case _:
-            return f"{name} is {tonight:.3g} instead of {usual:.3g}"
+def _cause(found: Disturbed, moves: Mapping[str, _Move], reference: Reference, share: float | None) -> Cause:
+    names = [name for name in COVARIATES_OF[found.kind] if name in moves]
+    name = max(names, key=lambda each: abs(moves[each].shift_sd)) if names else found.kind
+    sides = [float(np.median(reference.covariates[side])) for side in ("width", "height") if side in moves]
+    return Cause(
+        name=name,
+        shift_sd=moves[name].shift_sd if names else math.nan,
+        share=None if share is None else float(np.clip(share, 0.0, 1.0)),
+        phrase=disturbance_phrase(found.kind, found.strength, found.direction_deg, sides),
+        disturbance=found.kind,
+        strength=found.strength,
+        direction_deg=found.direction_deg,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from drift.causes import Cause
 from drift.measurement import Measurement
 
 REMEDIES = {
@@ -82,13 +83,22 @@ def _burst(m: Measurement, burst: bool) -> str:
 
 
 def _why(m: Measurement) -> str:
-    if not m.causes:
+    causes, main = m.attribution.causes, m.attribution.main
+    if not causes:
         return "None of the measured properties of the pictures (light, sharpness, position) moved with it."
-    first = m.causes[0]
-    others = [cause.phrase for cause in m.causes[1:3]]
-    share = f", which explains about {100 * first.share:.0f} % of the shift" if first.share else ""
-    also = f"; also {' and '.join(others)}" if others else ""
-    return f"{first.phrase[0].upper()}{first.phrase[1:]}{share}{also}."
+    if main is None:
+        return (
+            f"None of the known causes explains it (lamp, lens, fixture, sensor), although {causes[0].phrase}: "
+            "look at the pictures."
+        )
+    named = [cause for cause in causes[1:3] if cause.disturbance]
+    share = f", which explains about {100 * main.share:.0f} % of the shift" if main.share else ""
+    also = f"; also {' and '.join(_with_share(cause) for cause in named)}" if named else ""
+    return f"{main.phrase[0].upper()}{main.phrase[1:]}{share}{also}."
+
+
+def _with_share(cause: Cause) -> str:
+    return f"{cause.phrase} ({100 * cause.share:.0f} %)" if cause.share else cause.phrase
 
 
 def _forecast(m: Measurement, trend_warns: bool) -> str:
@@ -98,7 +108,7 @@ def _forecast(m: Measurement, trend_warns: bool) -> str:
             f"At {m.trend.slope_per_night:+.3f} a night it reaches {m.settings.half_sigma:g} in about "
             f"{math.ceil(m.trend.nights_to_half_sigma)} nights ({math.floor(low)} to {math.ceil(high)})."
         )
-    return _why(m) if m.causes else "It is lasting, so somebody should look at lamp, lens and fixture."
+    return _why(m) if m.attribution.causes else "It is lasting, so somebody should look at lamp, lens and fixture."
 
 
 def _seen(m: Measurement) -> str:

@@ -9,7 +9,7 @@ from datetime import date
 from itertools import pairwise
 
 from drift.autocorrelation import effective_n, lag_one
-from drift.causes import Cause, find_causes
+from drift.causes import NO_CAUSE, Attribution, find_causes
 from drift.history import Change, NightShift, Trend, most_likely_change, trend
 from drift.ks import ks_p, ks_statistic
 from drift.nights import FEW_IMAGES, Baseline, Night, baseline, restlessness, sound_images, summarise
@@ -52,7 +52,7 @@ class Measurement:
     ks_statistic: float | None = None
     ks_p: float = 1.0
     tail: Tail | None = None
-    causes: tuple[Cause, ...] = ()
+    attribution: Attribution = NO_CAUSE
     power: float = 0.0
     """Probability that a bulk shift of `noticed_shift` tonight would be called drift."""
 
@@ -139,7 +139,7 @@ def measure_tonight(
         ks_statistic=statistic,
         ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / error.level),
         tail=heavy_tail(scores, base.sample.ordered, bulk_shift=aligned * sd, n_effective=n_effective),
-        causes=find_causes(
+        attribution=find_causes(
             reference,
             covariates,
             n_effective=n_effective,

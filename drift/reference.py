@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.checks import finite_vector
+from drift.responses import Response
 from halfsigma import ScoreError
 
 MIN_REFERENCE = 2
@@ -30,6 +31,8 @@ class Reference:
 
     scores: NDArray[np.float64]
     covariates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    responses: tuple[Response, ...] = ()
+    """To known disturbances, measured when the version was fitted; a detector that is not ours has none."""
 
     def __post_init__(self) -> None:
         scores = finite_vector(self.scores, what="the reference's scores")
@@ -70,6 +73,7 @@ class Reference:
         return {
             "scores": self.scores.tolist(),
             "covariates": {name: values.tolist() for name, values in self.covariates.items()},
+            "responses": [response.to_json() for response in self.responses],
         }
 
     @classmethod
@@ -80,4 +84,8 @@ class Reference:
                 f"a reference needs the key 'scores', found {sorted(document)}",
                 hint="the artifact reference.json is damaged: fit the line again",
             )
-        return cls(scores=document["scores"], covariates=document.get("covariates", {}))
+        return cls(
+            scores=document["scores"],
+            covariates=document.get("covariates", {}),
+            responses=tuple(Response(**each) for each in document.get("responses", ())),
+        )

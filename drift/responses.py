@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -49,18 +49,9 @@ class Response:
     disturbed: Mapping[str, float]
     score_shift: float
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Response:
-        """The probe that `detectors.responses.Response.to_json` wrote."""
-        disturbance = document["disturbance"]
-        return cls(
-            kind=disturbance["name"],
-            strength=disturbance["strength"],
-            direction_deg=disturbance["direction_deg"],
-            usual=document["usual"],
-            disturbed=document["disturbed"],
-            score_shift=document["score_shift"],
-        )
+    def to_json(self) -> dict[str, Any]:
+        """A mapping of plain values that `Response(**mapping)` turns back into an equal one."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +76,12 @@ def coordinate(name: str, value: float) -> float:
     return value if floor is None else math.log(max(value, 0.0) + floor)
 
 
+def slope_of_coordinate(name: str, value: float) -> float:
+    """By how much `coordinate` rises where the covariate does."""
+    floor = LOGARITHMIC.get(name)
+    return 1.0 if floor is None else 1.0 / (max(value, 0.0) + floor)
+
+
 LOGARITHMIC = {"brightness": 0.01, "contrast": 0.005, "noise": 0.0005}
 
 
@@ -95,13 +92,16 @@ class _Path:
     strengths: Values
     """(GRID,)"""
     moves: Values
-    """(GRID, covariates), in the units asked for."""
-    scores: Values
-    """(GRID,)"""
+    """(GRID, covariates and the score), in standard errors."""
 
 
 def find_disturbances(
-    responses: Sequence[Response], move: Mapping[str, float], error: Mapping[str, float]
+    responses: Sequence[Response],
+    move: Mapping[str, float],
+    error: Mapping[str, float],
+    *,
+    score_shift: float,
+    score_error: float,
 ) -> tuple[tuple[Disturbed, ...], float]:
     """The disturbances that a night's `move` tells of, and the share of the distance that they leave unexplained.
 
@@ -109,12 +109,14 @@ def find_disturbances(
         responses: the line's.
         move: each covariate's mean tonight minus the reference's, as `coordinate` puts it.
         error: the standard error of each.
+        score_shift: of the good bulk, in score units; the disturbance has to explain it as well.
+        score_error: its standard error, that of the responses included.
     """
     names = [name for name in move if all(name in response.usual for response in responses)]
     if not responses or not names:
         return (), 1.0
-    scale = np.array([error[name] for name in names])
-    target = np.array([move[name] for name in names]) / scale
+    scale = np.array([*(error[name] for name in names), score_error])
+    target = np.array([*(move[name] for name in names), score_shift]) / scale
     paths = _paths(responses, names, scale)
     chosen: list[tuple[_Path, int]] = []
     length = float(target @ target)
@@ -135,12 +137,12 @@ def find_disturbances(
             kind=path.kind,
             strength=float(path.strengths[at]),
             direction_deg=path.direction_deg,
-            score_shift=float(path.scores[at]),
+            score_shift=float(path.moves[at, -1]) * score_error,
             chi2=gain,
         )
         for (path, at), gain in zip(chosen, gains, strict=True)
     )
-    return found, math.sqrt(max(left - len(names), 0.0) / length) if length > 0.0 else 0.0
+    return found, math.sqrt(max(left - len(target), 0.0) / length) if length > 0.0 else 0.0
 
 
 def _refined(target: Values, chosen: list[tuple[_Path, int]]) -> tuple[list[tuple[_Path, int]], float]:
@@ -174,15 +176,16 @@ def _paths(responses: Sequence[Response], names: Sequence[str], scale: Values) -
 
 def _between(first: _Path, second: _Path, angle_deg: float) -> _Path:
     """A direction between two that are 90 degrees apart: moves add as vectors do, scores as their lengths do."""
-    at = np.arange(GRID)
-    share = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
+    at = np.arange(GRID, dtype=np.float64)
     parts = [
-        np.column_stack([np.interp(part * at, at, column) for column in [*path.moves.T, path.scores]])
-        for part, path in zip(share, (first, second), strict=True)
+        _weights(at, share * at) @ path.moves
+        for share, path in zip(
+            (math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))), (first, second), strict=True
+        )
     ]
-    scores = np.hypot(parts[0][:, -1], parts[1][:, -1]) * np.sign(parts[0][:, -1] + parts[1][:, -1])
-    moves = parts[0][:, :-1] + parts[1][:, :-1]
-    return _Path(first.kind, (first.direction_deg + angle_deg) % 360.0, first.strengths, moves, scores)
+    moves = parts[0] + parts[1]
+    moves[:, -1] = np.hypot(parts[0][:, -1], parts[1][:, -1]) * np.sign(moves[:, -1])
+    return _Path(first.kind, (first.direction_deg + angle_deg) % 360.0, first.strengths, moves)
 
 
 def _path(branch: list[Response], names: Sequence[str], scale: Values) -> _Path:
@@ -190,24 +193,25 @@ def _path(branch: list[Response], names: Sequence[str], scale: Values) -> _Path:
     neutral = NEUTRAL.get(branch[0].kind, 0.0)
     branch = sorted(branch, key=lambda response: abs(response.strength - neutral))
     knots = np.array([0.0] + [abs(response.strength - neutral) for response in branch])
-    moves = np.array(
-        [[0.0] * len(names)]
-        + [[coordinate(n, each.disturbed[n]) - coordinate(n, each.usual[n]) for n in names] for each in branch]
-    )
-    scores = np.array([0.0] + [each.score_shift for each in branch])
+    moves = [
+        [*(coordinate(n, each.disturbed[n]) - coordinate(n, each.usual[n]) for n in names), each.score_shift]
+        for each in branch
+    ]
     at = np.linspace(0.0, REACH * knots[-1], GRID)
-    sign = math.copysign(1.0, branch[0].strength - neutral)
-    table = np.column_stack([_line_through(knots, column, at) for column in [*moves.T, scores]])
     return _Path(
         kind=branch[0].kind,
         direction_deg=branch[0].direction_deg,
-        strengths=neutral + sign * at,
-        moves=table[:, :-1] / scale,
-        scores=table[:, -1],
+        strengths=neutral + math.copysign(1.0, branch[0].strength - neutral) * at,
+        moves=_weights(knots, at) @ np.array([[0.0] * len(scale), *moves]) / scale,
     )
 
 
-def _line_through(knots: Values, values: Values, at: Values) -> Values:
-    inside = np.interp(at, knots, values)
-    slope = (values[-1] - values[-2]) / (knots[-1] - knots[-2])
-    return np.where(at > knots[-1], values[-1] + slope * (at - knots[-1]), inside)
+def _weights(knots: Values, at: Values) -> Values:
+    """(len(at), len(knots)): straight lines between values at the knots, the last one carried on beyond them."""
+    right = np.clip(np.searchsorted(knots, at), 1, len(knots) - 1)
+    share = (at - knots[right - 1]) / (knots[right] - knots[right - 1])
+    weights = np.zeros((len(at), len(knots)))
+    rows = np.arange(len(at))
+    weights[rows, right] = share
+    weights[rows, right - 1] = 1.0 - share
+    return weights

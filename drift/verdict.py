@@ -50,6 +50,8 @@ class Verdict:
     tonight: BulkShift
     ks: KsTest
     causes: tuple[Cause, ...]
+    main_cause: Cause | None
+    """What explains the scores' shift; None where no known disturbance does."""
     defect_share: float
     burst: bool
     changed_on: date | None
@@ -74,9 +76,18 @@ class Verdict:
             "tonight_bulk_shift_ci": [_number(self.tonight.low), _number(self.tonight.high)],
             "ks": {"statistic": _number(self.ks.statistic), "p": _number(self.ks.p), "q": _number(self.ks.q)},
             "causes": [
-                {"name": c.name, "shift_sd": _number(c.shift_sd), "share": _number(c.share), "phrase": c.phrase}
+                {
+                    "name": c.name,
+                    "shift_sd": _number(c.shift_sd),
+                    "share": _number(c.share),
+                    "phrase": c.phrase,
+                    "disturbance": c.disturbance,
+                    "strength": _number(c.strength),
+                    "direction_deg": _number(c.direction_deg),
+                }
                 for c in self.causes
             ],
+            "main_cause": self.main_cause.name if self.main_cause else None,
             "defect_share": _number(self.defect_share),
             "burst": self.burst,
             "changed_on": self.changed_on.isoformat() if self.changed_on else None,
@@ -109,7 +120,8 @@ def judge(measurement: Measurement, *, q: float) -> Verdict:
         bulk_shift=since,
         tonight=m.tonight or NO_SHIFT,
         ks=KsTest(statistic=math.nan if m.ks_statistic is None else m.ks_statistic, p=m.ks_p, q=q),
-        causes=m.causes,
+        causes=m.attribution.causes,
+        main_cause=m.attribution.main,
         defect_share=m.tail.share if m.tail and burst else 0.0,
         burst=burst,
         changed_on=m.changed_on if kind in ("drift", "warning") else None,

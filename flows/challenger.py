@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import load_version, save_version
 from detectors.families import family_named
-from detectors.fit import GoodImages, fit_version, prepare
+from detectors.fit import GoodImages, fit_version, prepare, with_responses
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
 from detectors.position import small_gray
@@ -160,6 +160,7 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
         curation = _leave_out(folder / _CURATED, suspects)
         goods = _without(goods, suspects)
         challenger = _fit_goods(goods, champion, line, progress)
+    challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
     probes = _probes(paths)
     twin = _fit_goods(_without(goods, probes), champion, line, progress)
     for name, version in (("challenger", challenger), ("twin", twin)):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from detectors.artifact import save_version
 from detectors.backbone import BackboneSpec
 from detectors.families import family_named
-from detectors.fit import GoodImages, fit_version, prepare
+from detectors.fit import GoodImages, fit_version, prepare, with_responses
 from detectors.images import list_images
 from detectors.patchcore import NEIGHBOURHOOD
 from detectors.protocol import Progress, no_progress
@@ -80,6 +80,7 @@ def fit_line(
         seed=seed,
         progress=progress,
     )
+    model = with_responses(model, goods, seed=seed, progress=progress)
     reference = Reference(model.reference_scores, model.reference_covariates)
     number, deployed = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone))
     return FittedLine(number, deployed, model, goods, reference, time.perf_counter() - started)

@@ -65,19 +65,6 @@ def test_a_few_repeated_pictures_are_no_frozen_camera(reference, rng) -> None:
     assert check(reference, rng, hashes=tuple(f"{i // 2:x}" for i in range(N))).fault is None
 
 
-def test_a_darker_lamp_is_named_as_the_cause(rng) -> None:
-    usual = pictures(rng, 200)
-    reference = Reference(scores=5.0 - 20.0 * (usual["brightness"] - 0.5) + rng.normal(0, 0.5, 200), covariates=usual)
-    dark = pictures(rng, N)
-    dark["brightness"] = dark["brightness"] - 0.05
-    scores = 5.0 - 20.0 * (dark["brightness"] - 0.5) + rng.normal(0, 0.5, N)
-    verdict = judge_lines([(reference, [Window(night=date(2026, 1, 1), scores=scores, covariates=dark)])])[0]
-    assert verdict.kind == "drift"
-    assert [cause.name for cause in verdict.causes] == ["brightness"]
-    assert verdict.causes[0].share == pytest.approx(1.0, abs=0.3)
-    assert "10 % darker" in verdict.explanation
-
-
 def part(rng: np.random.Generator, n: int, *, light: float, contrast: float, detail: float, grain: float) -> dict:
     brightness = rng.normal(light, 0.02, n)
     spread = rng.normal(contrast, 0.01, n)
