@@ -85,11 +85,7 @@ def find_causes(
     Without responses to known disturbances, or where none of them comes near, only the moves are told, the farthest
     first.
     """
-    moves = {
-        name: _move(reference, name, values, n_effective)
-        for name, values in covariates.items()
-        if name in reference.covariates and len(values)
-    }
+    moves = _moves(reference, covariates, n_effective)
     moved = {name: move for name, move in moves.items() if move.is_noticed}
     plain = [
         Cause(name, move.shift_sd, None, covariate_phrase(name, move.usual, move.tonight))
@@ -133,12 +129,23 @@ class _Move:
     error: float
 
 
-def _move(reference: Reference, name: str, values: NDArray[np.float64], n_effective: float) -> _Move:
-    usual, usual_error = _trimmed(reference.covariates[name], float(reference.n))
-    tonight, tonight_error = _trimmed(values, n_effective)
-    spread = max(float(reference.covariates[name].std(ddof=1)), LEAST_SPREAD.get(name, 1e-9))
+def _moves(reference: Reference, covariates: Mapping[str, NDArray[np.float64]], n_effective: float) -> dict[str, _Move]:
+    names = [name for name, values in covariates.items() if name in reference.covariates and len(values)]
+    if not names:
+        return {}
+    known = np.stack([reference.covariates[name] for name in names])
+    usual, usual_error = _trimmed(known, float(reference.n))
+    tonight, tonight_error = _trimmed(np.stack([covariates[name] for name in names]), n_effective)
+    spread = np.maximum(known.std(axis=1, ddof=1), [LEAST_SPREAD.get(name, 1e-9) for name in names])
+    chance = np.hypot(usual_error, tonight_error)
+    return {
+        name: _move(name, *(float(values[i]) for values in (usual, tonight, spread, chance)))
+        for i, name in enumerate(names)
+    }
+
+
+def _move(name: str, usual: float, tonight: float, spread: float, chance: float) -> _Move:
     shift_sd = (tonight - usual) / spread
-    chance = math.hypot(usual_error, tonight_error)
     step = coordinate(name, tonight) - coordinate(name, usual)
     slope = slope_of_coordinate(name, usual)
     return _Move(
@@ -151,13 +158,14 @@ def _move(reference: Reference, name: str, values: NDArray[np.float64], n_effect
     )
 
 
-def _trimmed(values: NDArray[np.float64], n_effective: float) -> tuple[float, float]:
-    """The trimmed mean and its standard error."""
-    ordered = np.sort(values)
-    cut = int(TRIM * len(ordered))
-    kept = ordered[cut : len(ordered) - cut]
-    spread = float(np.clip(ordered, kept[0], kept[-1]).std()) / (1.0 - 2.0 * TRIM)
-    return float(kept.mean()), spread / math.sqrt(max(n_effective, 1.0))
+def _trimmed(values: NDArray[np.float64], n_effective: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The trimmed mean of each row of `values` (covariates, n), and its standard error."""
+    n = values.shape[1]
+    cut = int(TRIM * n)
+    kept = np.partition(values, (cut, n - cut - 1), axis=1)[:, cut : n - cut]
+    low, high = kept.min(axis=1, keepdims=True), kept.max(axis=1, keepdims=True)
+    spread = np.clip(values, low, high).std(axis=1) / (1.0 - 2.0 * TRIM)
+    return kept.mean(axis=1), spread / math.sqrt(max(n_effective, 1.0))
 
 
 def _cause(found: Disturbed, moves: Mapping[str, _Move], reference: Reference, share: float | None) -> Cause:
