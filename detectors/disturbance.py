@@ -44,7 +44,11 @@ _BANDING_PERIOD_ROWS = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a disturbance means: unit, the strength that does nothing, limits, a ladder of strengths."""
+    """What a disturbance means: unit, the strength that does nothing, limits, a ladder of strengths.
+
+    `opposite` is the ladder of the other direction, for kinds whose two directions are different changes; a shift or a
+    rotation is the same change whichever way it goes.
+    """
 
     name: str
     family: Family
@@ -54,6 +58,7 @@ class Kind:
     high: float
     ladder: tuple[float, ...]
     label: Callable[[float], str]
+    opposite: tuple[float, ...] = ()
 
 
 def _percent(value: float) -> str:
@@ -65,15 +70,15 @@ _KINDS = (
     Kind("shift", "fixture", "px", 0, 0, 1e5, (2, 4, 8, 12), lambda s: f"fixture slipped by {s:.3g} px"),
     Kind("rotation", "fixture", "deg", 0, -180, 180, (0.5, 1, 2, 3), lambda s: f"part turned by {s:.3g}°"),
     Kind("scale", "fixture", "factor", 1, 0.2, 5, (1.01, 1.02, 1.04, 1.08),
-         lambda s: f"camera {_percent(s - 1)} {'closer' if s >= 1 else 'farther away'}"),
+         lambda s: f"camera {_percent(s - 1)} {'closer' if s >= 1 else 'farther away'}", (0.99, 0.98, 0.96, 0.92)),
     Kind("gain", "lamp", "factor", 1, 0, 10, (0.9, 0.8, 0.7, 0.5),
-         lambda s: f"lamp {_percent(s - 1)} {'brighter' if s >= 1 else 'darker'}"),
+         lambda s: f"lamp {_percent(s - 1)} {'brighter' if s >= 1 else 'darker'}", (1.1, 1.2, 1.4, 1.7)),
     Kind("gamma", "lamp", "exponent", 1, 0.1, 10, (1.1, 1.2, 1.3, 1.5),
-         lambda s: f"tone curve bent to gamma {s:.3g}"),
+         lambda s: f"tone curve bent to gamma {s:.3g}", (0.9, 0.8, 0.7, 0.5)),
     Kind("gradient", "lamp", "share lost at the far corner", 0, 0, 1, (0.1, 0.2, 0.3, 0.5),
          lambda s: f"light falling off by {_percent(s)} across the picture"),
     Kind("warmth", "lamp", "share", 0, -1, 1, (0.05, 0.1, 0.15, 0.25),
-         lambda s: f"lamp {_percent(s)} {'warmer' if s >= 0 else 'colder'}"),
+         lambda s: f"lamp {_percent(s)} {'warmer' if s >= 0 else 'colder'}", (-0.05, -0.1, -0.15, -0.25)),
     Kind("flicker", "lamp", "sd of the gain", 0, 0, 1, (0.02, 0.04, 0.08, 0.16),
          lambda s: f"lamp flickering by {_percent(s)}"),
     Kind("defocus", "optics", "sigma in px", 0, 0, 100, (0.5, 1, 1.5, 2),

@@ -51,11 +51,18 @@ def test_the_neutral_strength_changes_nothing_and_gives_a_copy(name: str) -> Non
 def test_a_ladder_rises_away_from_the_image(name: str) -> None:
     smooth = np.tile(np.linspace(40, 210, 64)[None, :, None], (64, 1, 3))
     image = (smooth + _rng(1).normal(0, 12, smooth.shape)).clip(0, 255).astype(np.uint8)
-    distances = [
-        float(np.abs(disturb(image, [Disturbance(name, s)], _rng()).astype(float) - image).mean())
-        for s in KINDS[name].ladder
-    ]
-    assert distances == sorted(distances) and distances[0] > 0
+    for ladder in (KINDS[name].ladder, KINDS[name].opposite):
+        distances = [
+            float(np.abs(disturb(image, [Disturbance(name, s)], _rng()).astype(float) - image).mean()) for s in ladder
+        ]
+        assert distances == sorted(distances) and 0 not in distances
+
+
+@pytest.mark.parametrize("name", sorted(name for name, kind in KINDS.items() if kind.opposite))
+def test_the_opposite_ladder_leads_the_other_way(name: str) -> None:
+    kind = KINDS[name]
+    assert {s > kind.neutral for s in kind.ladder} == {not (s > kind.neutral) for s in kind.opposite}
+    assert len({s > kind.neutral for s in kind.ladder}) == 1
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
