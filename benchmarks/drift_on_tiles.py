@@ -53,20 +53,20 @@ def score_everything(images: Path, seed: int) -> dict[str, Table]:
     """Scores (key "score") and covariates of every set of images, by one version."""
     from detectors.backbone import BackboneSpec
     from detectors.disturbance import Disturbance, disturb
-    from detectors.fit import fit_patchcore, prepare
+    from detectors.families import family_named
+    from detectors.fit import fit_version, prepare
     from detectors.framing import Framing
     from detectors.images import read_photograph
-    from detectors.patchcore import PatchCoreSettings
     from detectors.runtime import build_runtime
 
     rng = np.random.default_rng(seed)
     goods = sorted((images / "good").iterdir())
     goods = [goods[i] for i in rng.permutation(len(goods))]
     fitting, nights = goods[:N_FIT], goods[N_FIT:]
-    version = fit_patchcore(
+    version = fit_version(
         prepare(fitting, framing=Framing(side_px=256), white_level=255),
+        family=family_named("patchcore"),
         runtime=build_runtime(BackboneSpec(), neighbourhood=3),
-        settings=PatchCoreSettings(),
         fpr_budget=0.01,
         seed=seed,
     )

@@ -9,28 +9,29 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from drift.fdr import q_values
-from drift.measurement import Measurement
 from drift.reference import Reference
 from drift.settings import DriftSettings
-from drift.verdict import Verdict, judge, measure
+from drift.verdict import Verdict, judge
 from drift.window import Window
+from flows.measuring import measure_all
 from flows.workspace import Workspace
-from halfsigma import DetectorError, DriftError, HalfsigmaError, UnknownVersion
-from registry import checks, deployment, lines, scores
+from halfsigma import HalfsigmaError
+from registry import checks, lines
+from registry.champions import champions_of
+from registry.checks import NewCheck
+from registry.measuring import LineToMeasure, MeasuredLine, Unmeasured
+from registry.summaries import keep_summaries
 from registry.tables import Line
+from registry.windows import windows
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedLine:
-    """A line's verdict and what it was judged by."""
+    """A line's verdict, and the version that it is about."""
 
     line: str
     version: int
-    reference: Reference
-    windows: tuple[Window, ...]
     verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,19 +58,32 @@ def check_lines(
         UnknownLine: a line is not there.
         DatabaseError: the database is away; nothing can be said of any line.
     """
-    measured, failed = [], []
-    for name in line_names:
-        try:
-            measured.append(_measure(workspace, name, night))
-        except (DetectorError, DriftError, UnknownVersion) as error:
-            failed.append(FailedLine(name, error))
-    others = _other_p_values(workspace, set(line_names), night)
+    asked = _lines(workspace, line_names)
+    champions = champions_of(workspace.database, workspace.store, asked, cache=workspace.cache)
+    failed = [FailedLine(name, found) for name, found in champions.items() if isinstance(found, HalfsigmaError)]
+    to_measure = [
+        LineToMeasure(line.id, line.name, champion)
+        for line in asked
+        if isinstance(champion := champions[line.name], int)
+    ]
+    outcomes = measure_all(workspace.database, to_measure, night)
+    measured = [each for each in outcomes if isinstance(each, MeasuredLine)]
+    failed += [FailedLine(each.name, each.error) for each in outcomes if isinstance(each, Unmeasured)]
+    others = _other_p_values(workspace, {line.id for line in asked}, night)
     qs = q_values([each.measurement.ks_p for each in measured] + others)
-    checked = []
-    for each, q in zip(measured, qs, strict=False):
-        done = CheckedLine(each.line, each.version, each.reference, each.windows, judge(each.measurement, q=q))
-        _record(workspace, done, night)
-        checked.append(done)
+    checked = [
+        CheckedLine(each.name, each.version, judge(each.measurement, q=q))
+        for each, q in zip(measured, qs, strict=False)
+    ]
+    with workspace.database.session() as session:
+        checks.record_checks(
+            session,
+            [
+                NewCheck(each.line_id, done.version, night, done.verdict.kind, done.to_dict())
+                for each, done in zip(measured, checked, strict=True)
+            ],
+        )
+        keep_summaries(session, [summary for each in measured for summary in each.summarised])
     return checked, failed
 
 
@@ -85,62 +99,34 @@ def check_line(workspace: Workspace, line_name: str, *, night: date) -> CheckedL
     return checked[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _MeasuredLine:
-    line: str
-    version: int
-    reference: Reference
-    windows: tuple[Window, ...]
-    measurement: Measurement
-
-
-def _measure(workspace: Workspace, name: str, night: date) -> _MeasuredLine:
+def _lines(workspace: Workspace, names: Sequence[str]) -> list[Line]:
     with workspace.database.session() as session:
-        line = lines.get_line(session, name)
-        champion = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
-        number = _judged_by(session, line, champion, night)
-        reference = Reference.from_json(lines.get_version(session, line, number).reference)
-        windows = scores.windows(session, line, number, until=night, n_nights=DriftSettings().history_nights)
-    if not windows or windows[-1].night != night:
-        windows = [*windows, Window(night=night, scores=[])]  # type: ignore[arg-type]  # it makes an array of it
-    return _MeasuredLine(name, number, reference, tuple(windows), measure(reference, windows))
+        known = {line.name: line for line in lines.list_lines(session)}
+        return [known.get(name) or lines.get_line(session, name) for name in dict.fromkeys(names)]
 
 
-def _judged_by(session: Session, line: Line, champion: int, night: date) -> int:
-    """The champion, unless the night was scored by another version only: a night is judged by who saw it."""
-    if scores.count(session, line, champion, night).n_scored:
-        return champion
-    scored = [
-        version.number
-        for version in lines.list_versions(session, line)
-        if scores.count(session, line, version.number, night).n_scored
-    ]
-    return max(scored, default=champion)
-
-
-def _other_p_values(workspace: Workspace, checked_now: set[str], night: date) -> list[float]:
+def _other_p_values(workspace: Workspace, checked_now: set[int], night: date) -> list[float]:
     with workspace.database.session() as session:
-        names = {line.id: line.name for line in lines.list_lines(session)}
-        of_night = checks.checks_of_night(session, night)
         return [
             check.document["ks"]["p"]
-            for line_id, check in of_night.items()
-            if names[line_id] not in checked_now and check.document["ks"]["p"] is not None
+            for line_id, check in checks.checks_of_night(session, night).items()
+            if line_id not in checked_now and check.document["ks"]["p"] is not None
         ]
-
-
-def _record(workspace: Workspace, done: CheckedLine, night: date) -> None:
-    with workspace.database.session() as session:
-        line = lines.get_line(session, done.line)
-        checks.record_check(session, line, done.version, night, verdict=done.verdict.kind, document=done.to_dict())
 
 
 def draw_check(workspace: Workspace, done: CheckedLine) -> Path:
     """The check as a picture, on this machine."""
     from drift.plots import plot_check
 
-    folder = workspace.work_folder(f"check-{done.line}-{done.verdict.night}")
-    return Path(plot_check(done.reference, done.windows, done.verdict, folder / "check.png"))
+    night = done.verdict.night
+    with workspace.database.session() as session:
+        line = lines.get_line(session, done.line)
+        reference = Reference.from_json(lines.get_version(session, line, done.version).reference)
+        seen = windows(session, line.id, done.version, until=night, n_nights=DriftSettings().history_nights)
+    if not seen or seen[-1].night != night:
+        seen.append(Window(night=night, scores=[]))  # type: ignore[arg-type]  # it makes an array of it
+    folder = workspace.work_folder(f"check-{done.line}-{night}")
+    return Path(plot_check(reference, seen, done.verdict, folder / "check.png"))
 
 
 def publish_check(workspace: Workspace, done: CheckedLine, plot: Path) -> None:

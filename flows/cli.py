@@ -286,6 +286,29 @@ def report(
 
 
 @app.command()
+def drill(
+    line: LineName,
+    good: Annotated[Path, typer.Option("--images", metavar="DIR", help="Images of good parts, not those fitted on.")],
+    defect: Annotated[
+        Path | None,
+        typer.Option("--defect", metavar="DIR", help="Defects; else the line's labelled ones, else synthetic ones."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Fire drill: disturb good images at rising strength; what is noticed, what it costs, what a retrain brings."""
+    from flows.drill.document import drill_document, drill_for_people
+    from flows.drill.page import write_page
+    from flows.drill.running import run_drill
+    from flows.progress import progress_bar
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"drill {line}") as progress:
+        done = run_drill(workspace, line, good_folder=good, defect_folder=defect, progress=progress)
+        page = write_page(done, workspace.settings.home / "reports" / line / f"drill-v{done.version}.html")
+    show(drill_document(done, str(page)), as_json=json, people=drill_for_people)
+
+
+@app.command()
 def configure(
     line: LineName,
     policy: Annotated[str | None, typer.Option(metavar="auto|manual|shadow", help="How it promotes.")] = None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from detectors.loading import Unreadable, read_ahead
+from drift.reference import Reference
 from flows.check import CheckedLine, check_line
 from flows.pages import CauseRow, Chapter, Distribution, Fact, GateRow, ImagePanel, NightRow, Report, render_report
 from flows.workspace import Workspace
@@ -49,7 +50,8 @@ def _report(workspace: Workspace, checked: CheckedLine, night: date) -> Report:
         line = lines.get_line(session, checked.line)
         seen = scores.night_images(session, line, checked.version, night)
         unreadable = scores.unreadable(session, line, night)
-        threshold = lines.get_version(session, line, checked.version).threshold
+        version = lines.get_version(session, line, checked.version)
+        threshold, reference = version.threshold, Reference.from_json(version.reference)
     n_reject = sum(image.rejected for image in seen)
     panels = _panels(workspace, checked, seen)
     window = np.array([image.score for image in seen if image.label != "defect"])
@@ -68,7 +70,7 @@ def _report(workspace: Workspace, checked: CheckedLine, night: date) -> Report:
         nights=_timeline(workspace, checked.line),
         facts=facts,
         causes=tuple(CauseRow(c.name, c.phrase, c.shift_sd, c.share) for c in verdict.causes),
-        distributions=(Distribution("Scores against the reference", checked.reference.scores, window, threshold),)
+        distributions=(Distribution("Scores against the reference", reference.scores, window, threshold),)
         if window.size
         else (),
         chapters=(*_retrain_chapter(workspace, checked.line, night), *panels),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -14,34 +15,43 @@ from registry.database import insert
 from registry.tables import VERDICTS, Line, NightCheck, utc_now
 
 
-def record_check(
-    session: Session,
-    line: Line,
-    version: int,
-    night: date,
-    *,
-    verdict: str,
-    document: Mapping[str, Any],
-    at: datetime | None = None,
-) -> None:
-    """Keep the verdict in place of an earlier one of that line, version and night; undefined becomes null."""
-    if verdict not in VERDICTS:
-        raise UsageError(f"verdict {verdict!r}, expected one of {', '.join(VERDICTS)}")
-    statement = insert(session, NightCheck).values(
-        line_id=line.id,
-        version=version,
-        night=night,
-        verdict=verdict,
-        document=dict(document),
-        checked_at=at or utc_now(),
+@dataclass(frozen=True, slots=True)
+class NewCheck:
+    """A verdict to keep; in ``document`` undefined figures become null."""
+
+    line_id: int
+    version: int
+    night: date
+    verdict: str
+    document: Mapping[str, Any]
+
+
+def record_checks(session: Session, new: Iterable[NewCheck], *, at: datetime | None = None) -> None:
+    """Keep each verdict in place of an earlier one of that line, version and night."""
+    when = at or utc_now()
+    rows = [
+        {
+            "line_id": each.line_id,
+            "version": each.version,
+            "night": each.night,
+            "verdict": each.verdict,
+            "document": dict(each.document),
+            "checked_at": when,
+        }
+        for each in sorted(new, key=lambda each: (each.line_id, each.version, each.night))
+    ]
+    for row in rows:
+        if row["verdict"] not in VERDICTS:
+            raise UsageError(f"verdict {row['verdict']!r}, expected one of {', '.join(VERDICTS)}")
+    if not rows:
+        return
+    statement = insert(session, NightCheck)
+    excluded = statement.excluded
+    statement = statement.on_conflict_do_update(
+        index_elements=["line_id", "version", "night"],
+        set_={"verdict": excluded.verdict, "document": excluded.document, "checked_at": excluded.checked_at},
     )
-    new = statement.excluded
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["line_id", "version", "night"],
-            set_={"verdict": new.verdict, "document": new.document, "checked_at": new.checked_at},
-        )
-    )
+    session.execute(statement, rows)
 
 
 def get_check(session: Session, line: Line, version: int, night: date) -> NightCheck | None:

@@ -6,26 +6,22 @@ objects: a night of 1,000 lines is two million of them.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Select, String, bindparam, delete, func, literal, select, type_coerce
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session, aliased
 
-from drift.window import Window
 from halfsigma import ScoreError, UsageError
 from registry.database import insert
+from registry.summaries import forget_summaries
 from registry.tables import COVARIATES, Image, Line, Score, Unreadable, table_of
 
 BATCH_ROWS = 2_000  # one INSERT's worth: some 3 MB of parameters
-MIN_MEASURED_SHARE = 0.5  # of a night's images; below it a covariate says too little to be filled up
 
 SCORE = table_of(Score)
 UNREADABLE = table_of(Unreadable)
@@ -84,6 +80,8 @@ def log_scores(session: Session, line: Line, version: int, rows: Iterable[ScoreR
     for start in range(0, len(prepared), BATCH_ROWS):
         batch = prepared[start : start + BATCH_ROWS]
         n_new += session.execute(statement, batch).rowcount  # type: ignore[attr-defined]
+    if n_new:
+        forget_summaries(session, line.id, version, (row["night"] for row in prepared))
     for row in prepared if was_unreadable else ():
         if (row["night"], row["name"]) in was_unreadable:
             session.execute(
@@ -116,26 +114,6 @@ def unreadable(session: Session, line: Line, night: date) -> dict[str, str]:
         .order_by(UNREADABLE.c.id)
     )
     return {row[0]: row[1] for row in rows}
-
-
-def windows(session: Session, line: Line, version: int, *, until: date, n_nights: int | None = None) -> list[Window]:
-    """The version's nights up to ``until``, oldest first, each in capture order, labelled defects left out.
-
-    A night is there when the version scored images in it, or when images of it could not be read after the
-    version's first night. ``n_nights`` takes the last so many nights with scores (idle days do not count).
-    Capture order is (captured_at, natural order of the names). A covariate that some images of a night lack
-    is filled with the night's median; one that most lack is left out.
-    """
-    first = _first_night(session, line, version, until=until, n_nights=n_nights)
-    given = {"line_id": line.id, "version": version, "first": first, "until": until}
-    rows = session.execute(SCORES_BETWEEN, given).all()
-    defects = _hashes_labelled(session, line, "defect")
-    n_unreadable = _unreadable_counts(session, line, first=first, until=until)
-    by_night = {_as_date(night): list(of_night) for night, of_night in itertools.groupby(rows, key=lambda row: row[0])}
-    return [
-        _window(night, by_night.get(night, []), defects=defects, n_unreadable=n_unreadable.get(night, 0))
-        for night in sorted(by_night.keys() | n_unreadable.keys())
-    ]
 
 
 def night_images(session: Session, line: Line, version: int, night: date) -> list[NightImage]:
@@ -213,48 +191,6 @@ def _of(line: Line, version: int) -> tuple[ColumnElement[bool], ColumnElement[bo
     return SCORE.c.line_id == line.id, SCORE.c.version == version
 
 
-def _last_nights() -> Select[Any]:
-    """The first of the last nights with scores, found by hopping along the index, one seek a night."""
-    mine = (SCORE.c.line_id == bindparam("line_id")) & (SCORE.c.version == bindparam("version"))
-    latest = select(func.max(SCORE.c.night).label("night"), literal(1).label("k"))
-    hop = latest.where(mine, SCORE.c.night <= bindparam("until")).cte("hop", recursive=True)
-    earlier = select(func.max(SCORE.c.night)).where(mine, SCORE.c.night < hop.c.night).correlate(hop)
-    goes_on = hop.c.night.is_not(None) & (hop.c.k < bindparam("n_nights"))
-    hop = hop.union_all(select(earlier.scalar_subquery(), hop.c.k + 1).where(goes_on))
-    return select(func.min(hop.c.night))
-
-
-def _scores_between() -> Select[Any]:
-    """Night, hash, score and covariates in capture order; the night as the driver gives it.
-
-    Parsing the night of every row would double the time.
-    """
-    return (
-        select(
-            type_coerce(SCORE.c.night, String),
-            SCORE.c.sha256,
-            SCORE.c.score,
-            *(SCORE.c[name] for name in COVARIATES),
-        )
-        .where(SCORE.c.line_id == bindparam("line_id"), SCORE.c.version == bindparam("version"))
-        .where(SCORE.c.night.between(bindparam("first"), bindparam("until")))
-        .order_by(SCORE.c.night, SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.id)
-    )
-
-
-LAST_NIGHTS = _last_nights()  # made once: a wide night asks them of a thousand lines
-SCORES_BETWEEN = _scores_between()
-
-
-def _first_night(session: Session, line: Line, version: int, *, until: date, n_nights: int | None) -> date:
-    """The first of the nights asked for; ``until`` itself when the version has scored nothing yet."""
-    if n_nights is None:
-        first = session.scalar(select(func.min(SCORE.c.night)).where(*_of(line, version)))
-        return min(first, until) if first is not None else until
-    given = {"line_id": line.id, "version": version, "until": until, "n_nights": n_nights}
-    return session.scalar(LAST_NIGHTS, given) or until
-
-
 def _parameters(line_id: int, version: int, row: ScoreRow) -> dict[str, Any]:
     if not math.isfinite(row.score):
         raise ScoreError(
@@ -294,46 +230,5 @@ def _unreadable_names(session: Session, line: Line) -> set[tuple[date, str]]:
     return {(night, name) for night, name in rows}
 
 
-def _unreadable_counts(session: Session, line: Line, *, first: date, until: date) -> dict[date, int]:
-    rows = session.execute(
-        select(UNREADABLE.c.night, func.count())
-        .where(UNREADABLE.c.line_id == line.id, UNREADABLE.c.night.between(first, until))
-        .group_by(UNREADABLE.c.night)
-    )
-    return {night: int(n) for night, n in rows}
-
-
-def _hashes_labelled(session: Session, line: Line, label: str) -> set[str]:
-    return set(session.scalars(select(IMAGE.c.sha256).where(IMAGE.c.line_id == line.id, IMAGE.c.label == label)))
-
-
-def _as_date(night: Any) -> date:
-    return night if isinstance(night, date) else date.fromisoformat(night)
-
-
 def _measured(values: Iterable[float | None]) -> dict[str, float]:
     return {name: value for name, value in zip(COVARIATES, values, strict=True) if value is not None}
-
-
-def _window(night: date, rows: list[Any], *, defects: set[str], n_unreadable: int) -> Window:
-    kept = [row for row in rows if row[1] not in defects] if defects else rows
-    columns: list[Any] = list(zip(*kept, strict=True)) if kept else [()] * (3 + len(COVARIATES))
-    return Window(
-        night=night,
-        scores=np.array(columns[2], dtype=np.float64),
-        covariates=dict(_covariates(columns[3:])),
-        image_hashes=tuple(columns[1]),
-        n_unreadable=n_unreadable,
-        n_known_defects=len(rows) - len(kept),
-    )
-
-
-def _covariates(columns: Iterable[Any]) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    for name, column in zip(COVARIATES, columns, strict=True):
-        values = np.array(column, dtype=np.float64)  # None becomes NaN
-        missing = np.isnan(values)
-        if not missing.any():
-            if len(values):
-                yield name, values
-        elif missing.mean() <= 1.0 - MIN_MEASURED_SHARE:
-            yield name, np.where(missing, np.median(values[~missing]), values)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
@@ -28,6 +28,7 @@ TAG_BASE = "halfsigma.base_version"
 AWAY_S = 30.0
 """How long a failed look at the aliases stands, in seconds."""
 _MODEL_NAME = "model"
+_PAGE_MODELS = 1000  # the most that MLflow gives at once
 _REQUIRED = ("numpy", "pandas", "safetensors", "faiss-cpu", "openvino", "opencv-python-headless", "pillow")
 """What scoring a saved version imports."""
 
@@ -105,22 +106,35 @@ class MlflowStore:
             return known if known is not None else self._log(client, line, new, digest)
 
     def aliases(self, line: str) -> dict[str, int]:
-        """Alias → version number, empty for a line that was never fitted.
+        """Alias → version number, empty for a line that was never fitted."""
+        return self.aliases_of([line])[line]
+
+    def aliases_of(self, lines: Sequence[str]) -> dict[str, dict[str, int]]:
+        """The aliases of several lines, by the line's name; MLflow is asked once, a page a thousand models.
 
         After a failure the same one is raised for `AWAY_S` without asking again: a thousand lines must not wait for a
         server that is away a thousand times.
         """
+        if not lines:
+            return {}
         if self._failure is not None and time.monotonic() < self._ask_again_at:
             raise self._failure
         client = self._client
+        one = len(set(lines)) == 1
+        condition = f"name = '{model_name(lines[0])}'" if one else f"name LIKE '{model_name('%')}'"
+        found: dict[str, dict[str, int]] = {}
+        token = None
         try:
             with _mapped_errors(self.tracking_uri):
-                found = client.search_registered_models(f"name = '{model_name(line)}'")
+                while token is None or token:
+                    page = client.search_registered_models(condition, max_results=_PAGE_MODELS, page_token=token)
+                    found |= {model.name: {a: int(n) for a, n in model.aliases.items()} for model in page}
+                    token = page.token or ""
         except StoreError as error:
             self._failure, self._ask_again_at = error, time.monotonic() + AWAY_S
             raise
         self._failure = None
-        return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
+        return {line: found.get(model_name(line), {}) for line in lines}
 
     def set_alias(self, line: str, alias: str, number: int | None) -> None:
         """Point ``alias`` at a version, or with None take it away; saying the same again changes nothing."""

@@ -307,6 +307,21 @@ class NightCheck(Base):
     checked_at: Mapped[datetime]
 
 
+class NightSummary(Base):
+    """What the nights after it need of a night; ``key`` is NULL after scores were added, see registry/summaries.py."""
+
+    __tablename__ = "night_summary"
+    __table_args__ = (UniqueConstraint("line_id", "version", "night"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))
+    version: Mapped[int]
+    night: Mapped[date]
+    log_revision: Mapped[int]
+    key: Mapped[str | None]
+    document: Mapped[dict[str, Any]]
+
+
 class Retrain(Base):
     """One attempt to replace a version after a night; its state moves only along ``retrains.TRANSITIONS``."""
 

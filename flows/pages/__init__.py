@@ -1,10 +1,11 @@
-"""Pages for people: the demo's story and a line's report as one HTML file each, and tables for the terminal.
+"""Pages for people: the demo's story, a line's report and its fire drill as one HTML file each, and tables for the terminal.
 
 `story` holds the inputs as plain frozen dataclasses; nothing here knows a database, a detector or a flow.
 """
 
+from flows.pages.drill import DrillLadder, DrillPage, DrillStep
 from flows.pages.images import heatmap_overlay
-from flows.pages.render import render_report, render_story
+from flows.pages.render import render_drill, render_report, render_story
 from flows.pages.story import (
     CauseRow,
     Chapter,
@@ -28,6 +29,9 @@ __all__ = [
     "Command",
     "Curation",
     "Distribution",
+    "DrillLadder",
+    "DrillPage",
+    "DrillStep",
     "Fact",
     "GateRow",
     "ImagePanel",
@@ -39,6 +43,7 @@ __all__ = [
     "gates_table",
     "heatmap_overlay",
     "nights_table",
+    "render_drill",
     "render_report",
     "render_story",
 ]

@@ -30,10 +30,10 @@ def timeline_chart(nights: Sequence[NightRow], *, width: int = 1120, height: int
     reach = [1.0, -1.0]
     for night in known:
         reach += [night.bulk_shift_sd or 0.0, *(night.bulk_shift_ci or ())]
-    low, high = _squash(min(reach)) - 0.25, _squash(max(reach)) + 0.25
+    low, high = squash(min(reach)) - 0.25, squash(max(reach)) + 0.25
 
     def y_of(value: float) -> float:
-        return top + (high - _squash(value)) / (high - low) * (height - top - bottom)
+        return top + (high - squash(value)) / (high - low) * (height - top - bottom)
 
     step = (width - left - right) / max(len(nights), 1)
     marks: list[str] = []
@@ -42,13 +42,7 @@ def timeline_chart(nights: Sequence[NightRow], *, width: int = 1120, height: int
         f'<rect class="band" x="{left}" y="{band_top:.1f}" width="{width - left - right}" '
         f'height="{band_bottom - band_top:.1f}"/>'
     )
-    for tick in _SHIFT_TICKS:
-        if low <= _squash(tick) <= high:
-            y = y_of(tick)
-            kind = "zero" if tick == 0 else "grid"
-            marks.append(f'<line class="{kind}" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            label = f"{tick:+g}".replace("-", "−") if tick else "0"
-            marks.append(f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+    marks += shift_axis(low, high, y_of, left=left, right=width - right)
     marks.append(
         f'<text class="tick" transform="translate(13 {(top + height - bottom) / 2:.0f}) rotate(-90)" '
         'text-anchor="middle">bulk shift in reference SD</text>'
@@ -75,7 +69,20 @@ def timeline_chart(nights: Sequence[NightRow], *, width: int = 1120, height: int
             marks.append(f'<line class="path" {start} x2="{x:.1f}" y2="{y:.1f}"/>')
         previous = (x, y, night.version)
         dots.append(_night_mark(night, x, y_of, radius=min(9.0, max(3.0, step * 0.36))))
-    return _svg(width, height, marks + dots, "Bulk shift of every night")
+    return svg(width, height, marks + dots, "Bulk shift of every night")
+
+
+def shift_axis(low: float, high: float, y_of: Scale, *, left: int, right: int) -> list[str]:
+    """Lines and figures of the shifts between `low` and `high`, both squashed, from x = `left` to `right`."""
+    marks = []
+    for tick in _SHIFT_TICKS:
+        if low <= squash(tick) <= high:
+            y = y_of(tick)
+            kind = "zero" if tick == 0 else "grid"
+            marks.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            label = f"{tick:+g}".replace("-", "−") if tick else "0"
+            marks.append(f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+    return marks
 
 
 def _night_mark(night: NightRow, x: float, y_of: Scale, *, radius: float) -> str:
@@ -146,7 +153,7 @@ def distribution_chart(item: Distribution, *, width: int = 550, height: int = 25
         place = f'x="{width - right}" y="{floor - 14}" text-anchor="end"'
         marks.append(f'<text class="note" {place}>{n_beyond} beyond ▸</text>')
     marks.append(_legend(item, left))
-    return _svg(width, height, marks, f"{item.title}: scores against the reference")
+    return svg(width, height, marks, f"{item.title}: scores against the reference")
 
 
 def _edges(item: Distribution) -> NDArray[np.float64]:
@@ -204,11 +211,13 @@ def _legend(item: Distribution, left: float) -> str:
     return "".join(marks)
 
 
-def _squash(value: float) -> float:
+def squash(value: float) -> float:
+    """A shift's place on an axis that is linear near zero and logarithmic beyond."""
     return math.asinh(value / HALF_SIGMA)
 
 
-def _svg(width: int, height: int, marks: Sequence[str], told: str) -> Markup:
+def svg(width: int, height: int, marks: Sequence[str], told: str) -> Markup:
+    """`marks` as one picture of that size, described by `told` for who cannot see it."""
     body = "".join(marks)
     return Markup(
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told)}" '

@@ -9,6 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.pages import words
 from flows.pages.charts import distribution_chart, timeline_chart
+from flows.pages.drill import DrillPage
+from flows.pages.drill_charts import auroc_floor, before_after_chart, drill_shift_chart
 from flows.pages.images import data_uri, heatmap_overlay
 from flows.pages.palette import LOOKS
 from flows.pages.story import ImagePanel, Report, Story
@@ -32,7 +34,12 @@ def render_report(report: Report, path: Path) -> Path:
     return _write("report.html.j2", path, report=report)
 
 
-def _write(template: str, path: Path, **content: Story | Report) -> Path:
+def render_drill(drill: DrillPage, path: Path) -> Path:
+    """Write the page of a fire drill to `path`, smaller than `MAX_BYTES`; returns the path."""
+    return _write("drill.html.j2", path, drill=drill)
+
+
+def _write(template: str, path: Path, **content: Story | Report | DrillPage) -> Path:
     page = ""
     for side_px in _PICTURE_SIDES_PX:
         page = _environment(side_px).get_template(template).render(**content)
@@ -59,12 +66,16 @@ def _environment(side_px: int) -> Environment:
         paragraphs=_paragraphs,
         picture=partial(data_uri, max_side_px=side_px),
         thumbnail=partial(data_uri, max_side_px=side_px // 3),
+        strip=partial(data_uri, max_side_px=side_px * 2 // 5),
         overlay=partial(_overlay, side_px=side_px),
     )
     environment.globals.update(
         looks=LOOKS,
         timeline_chart=timeline_chart,
         distribution_chart=distribution_chart,
+        drill_shift_chart=drill_shift_chart,
+        before_after_chart=before_after_chart,
+        auroc_floor=auroc_floor,
         product_version=__version__,
     )
     return environment

@@ -24,8 +24,9 @@ from halfsigma import ScoreError, UsageError
 from registry import images, scores
 from registry.database import Database
 from registry.lines import create_line, night_start
-from registry.scores import ScoreRow, log_scores, log_unreadable, natural_order, windows
+from registry.scores import ScoreRow, log_scores, log_unreadable, natural_order
 from registry.tables import COVARIATES, Line, Score
+from registry.windows import windows
 
 ROOT = Path(scores.__file__).parents[1]
 NIGHT = date(2026, 11, 23)
@@ -59,7 +60,7 @@ def n_rows(session: Session) -> int:
 def test_logging_the_same_scores_twice_changes_nothing(session: Session, line: Line) -> None:
     assert log_scores(session, line, 1, rows(100)) == 100
     assert log_scores(session, line, 1, [row(number, score=-1.0) for number in range(51, 121)]) == 20
-    (window,) = windows(session, line, 1, until=NIGHT)
+    (window,) = windows(session, line.id, 1, until=NIGHT)
     assert window.scores.tolist() == [float(number) for number in range(1, 101)] + [-1.0] * 20
 
 
@@ -90,7 +91,10 @@ def test_what_differs_in_its_identity_is_another_score(session: Session, line: L
 def test_another_version_or_line_logs_its_own_scores(session: Session, line: Line) -> None:
     other = create_line(session, "press_12", detector="padim")
     assert [log_scores(session, *to, rows(3)) for to in ((line, 1), (line, 2), (other, 1))] == [3, 3, 3]
-    assert [len(windows(session, *to, until=NIGHT)[0].scores) for to in ((line, 1), (line, 2), (other, 1))] == [3] * 3
+    assert [
+        len(windows(session, one.id, number, until=NIGHT)[0].scores)
+        for one, number in ((line, 1), (line, 2), (other, 1))
+    ] == [3] * 3
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
@@ -110,7 +114,7 @@ def test_windows_come_in_capture_order_whatever_order_they_were_logged_in(sessio
     unordered = [*rows(20), *early]
     random.Random(0).shuffle(unordered)
     log_scores(session, line, 1, unordered)
-    (window,) = windows(session, line, 1, until=NIGHT)
+    (window,) = windows(session, line.id, 1, until=NIGHT)
     assert window.scores.tolist() == [*map(float, range(1, 21)), 30.0, 31.0]
     assert window.image_hashes[:2] == (sha(1), sha(2))
     assert set(window.covariates) == set(COVARIATES)
@@ -120,18 +124,18 @@ def test_windows_come_in_capture_order_whatever_order_they_were_logged_in(sessio
 def test_a_score_comes_back_to_the_last_bit(session: Session, line: Line) -> None:
     given = np.random.default_rng(7).standard_normal(50) * 1e-3
     log_scores(session, line, 1, [row(n, score=float(score)) for n, score in enumerate(given)])
-    assert windows(session, line, 1, until=NIGHT)[0].scores.tobytes() == given.tobytes()
+    assert windows(session, line.id, 1, until=NIGHT)[0].scores.tobytes() == given.tobytes()
 
 
 def test_windows_are_one_a_night_oldest_first_and_end_at_the_night_asked_for(session: Session, line: Line) -> None:
     nights = [NIGHT + timedelta(days=days) for days in (0, 1, 4, 5)]
     for size, night in enumerate(reversed(nights), start=1):
         log_scores(session, line, 1, rows(size, night=night))
-    found = windows(session, line, 1, until=nights[2])
+    found = windows(session, line.id, 1, until=nights[2])
     assert [(window.night, window.n) for window in found] == [(nights[0], 4), (nights[1], 3), (nights[2], 2)]
-    assert [window.night for window in windows(session, line, 1, until=nights[3], n_nights=2)] == nights[2:]
-    assert [window.night for window in windows(session, line, 1, until=nights[3], n_nights=99)] == nights
-    assert windows(session, line, 1, until=NIGHT - timedelta(days=1)) == []
+    assert [window.night for window in windows(session, line.id, 1, until=nights[3], n_nights=2)] == nights[2:]
+    assert [window.night for window in windows(session, line.id, 1, until=nights[3], n_nights=99)] == nights
+    assert windows(session, line.id, 1, until=NIGHT - timedelta(days=1)) == []
     assert scores.nights_scored(session, line, version=1) == nights
 
 
@@ -140,7 +144,7 @@ def test_labelled_defects_are_left_out_and_counted(session: Session, line: Line)
     images.remember(session, line, {sha(number): f"/in/img{number}.png" for number in range(1, 11)})
     images.label(session, line, [sha(3), sha(7)], "defect")
     images.label(session, line, [sha(1)], "good")
-    (window,) = windows(session, line, 1, until=NIGHT)
+    (window,) = windows(session, line.id, 1, until=NIGHT)
     assert window.scores.tolist() == [1.0, 2.0, 4.0, 5.0, 6.0, 8.0, 9.0, 10.0]
     assert window.n_known_defects == 2
     assert len(window.covariates["noise"]) == len(window.image_hashes) == 8
@@ -150,7 +154,7 @@ def test_a_night_of_nothing_but_labelled_defects_is_an_empty_window(session: Ses
     log_scores(session, line, 1, [row(1)])
     images.remember(session, line, {sha(1): "a.png"})
     images.label(session, line, [sha(1)], "defect")
-    (window,) = windows(session, line, 1, until=NIGHT)
+    (window,) = windows(session, line.id, 1, until=NIGHT)
     assert (window.n, window.n_known_defects, dict(window.covariates)) == (0, 1, {})
 
 
@@ -158,16 +162,16 @@ def test_unreadable_images_are_counted_until_they_are_scored(session: Session, l
     log_scores(session, line, 1, rows(5))
     assert log_unreadable(session, line, NIGHT, {"img6.png": "truncated", "notes.png": "not an image"}) == 2
     assert log_unreadable(session, line, NIGHT, {"img6.png": "truncated"}) == 0
-    assert windows(session, line, 1, until=NIGHT)[0].n_unreadable == 2
+    assert windows(session, line.id, 1, until=NIGHT)[0].n_unreadable == 2
     log_scores(session, line, 1, [row(6)])  # it was copied again, whole
-    (window,) = windows(session, line, 1, until=NIGHT)
+    (window,) = windows(session, line.id, 1, until=NIGHT)
     assert (window.n, window.n_unreadable) == (6, 1)
     assert scores.unreadable(session, line, NIGHT) == {"notes.png": "not an image"}
 
 
 def test_a_night_in_which_nothing_could_be_read_is_an_empty_window(session: Session, line: Line) -> None:
     log_unreadable(session, line, NIGHT, {"a.png": "truncated"})
-    (window,) = windows(session, line, 1, until=NIGHT)
+    (window,) = windows(session, line.id, 1, until=NIGHT)
     assert (window.night, window.n, window.n_unreadable) == (NIGHT, 0, 1)
 
 
@@ -179,7 +183,7 @@ def test_a_covariate_that_few_images_lack_is_filled_with_the_median_and_one_that
         return {"brightness": 0.5, "sharpness": sharpness} | ({"noise": 0.1} if number == 1 else {})
 
     log_scores(session, line, 1, [row(n, covariates=covariates(n)) for n in (1, 2, 3, 4)])
-    (window,) = windows(session, line, 1, until=NIGHT)
+    (window,) = windows(session, line.id, 1, until=NIGHT)
     assert {name: values.tolist() for name, values in window.covariates.items()} == {
         "brightness": [0.5] * 4,
         "sharpness": [1.0, 2.0, 3.0, 2.0],
@@ -188,7 +192,7 @@ def test_a_covariate_that_few_images_lack_is_filled_with_the_median_and_one_that
 
 def test_a_foreign_detectors_scores_carry_no_covariates(session: Session, line: Line) -> None:
     log_scores(session, line, 1, [row(n, covariates={}) for n in (1, 2)])
-    assert dict(windows(session, line, 1, until=NIGHT)[0].covariates) == {}
+    assert dict(windows(session, line.id, 1, until=NIGHT)[0].covariates) == {}
 
 
 def test_curation_sees_every_image_of_the_night_with_its_label_and_place(session: Session, line: Line) -> None:
@@ -234,7 +238,7 @@ def test_whatever_is_logged_in_whatever_batches_ends_at_the_same_rows(session: S
         assert log_scores(session, line, 1, batch) == len(new)
         logged |= new
     log_scores(session, line, 1, everything)
-    found = [score for window in windows(session, line, 1, until=date(2030, 1, 1)) for score in window.scores]
+    found = [score for window in windows(session, line.id, 1, until=date(2030, 1, 1)) for score in window.scores]
     assert found == [one.score for one in sorted(everything, key=lambda one: (one.night, one.score))]
 
 
@@ -294,6 +298,6 @@ def test_a_process_killed_while_it_logs_leaves_whole_sessions_and_a_rerun_comple
     assert n_rows(session) == len(nights) * n_images  # whole nights only
 
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    found = windows(session, line, 1, until=date(2030, 1, 1))
+    found = windows(session, line.id, 1, until=date(2030, 1, 1))
     assert [window.n for window in found] == [n_images] * n_nights
     assert all(window.scores.tolist() == [i / 7 for i in range(n_images)] for window in found)

@@ -1,0 +1,51 @@
+"""The champions of many lines, with MLflow asked once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import select
+
+from halfsigma import DetectorError, DriftError, HalfsigmaError, StoreError, UnknownVersion
+from registry import deployment, lines
+from registry.database import Database
+from registry.deployment import FOREIGN, Deployment
+from registry.store import MlflowStore
+from registry.tables import Line, Retrain
+
+
+def champions_of(
+    database: Database, store: MlflowStore, deployed: Sequence[Line], *, cache: Path
+) -> dict[str, int | HalfsigmaError]:
+    """By the line's name, its champion's number as `deployment.champion_of` has it, or why there is none.
+
+    Only lines whose aliases somebody moved, or where a retrain waits for that, are followed one by one.
+    """
+    with database.session() as session:
+        mirrored = lines.all_aliases(session)
+        waiting = set(session.scalars(select(Retrain.line_id).where(Retrain.state == "waiting")))
+    try:
+        actual = store.aliases_of([line.name for line in deployed if line.detector != FOREIGN])
+    except StoreError:
+        actual = None  # its breaker keeps the lines that have no mirror from asking again
+    found: dict[str, int | HalfsigmaError] = {}
+    for line in deployed:
+        known = mirrored.get(line.id, {})
+        if "champion" in known and (
+            line.detector == FOREIGN
+            or actual is None
+            or (line.id not in waiting and Deployment.of(actual[line.name]) == Deployment.of(known))
+        ):
+            found[line.name] = known["champion"]
+        else:
+            found[line.name] = _followed(database, store, line, cache=cache)
+    return found
+
+
+def _followed(database: Database, store: MlflowStore, line: Line, *, cache: Path) -> int | HalfsigmaError:
+    try:
+        with database.session() as session:
+            return deployment.champion_of(session, line, store, cache=cache)
+    except (DetectorError, DriftError, StoreError, UnknownVersion) as error:
+        return error
