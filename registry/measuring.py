@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from drift.measurement import Measurement, measure_tonight
-from drift.nights import baseline, summarise
+from drift.nights import Night, baseline, summarise
 from drift.reference import Reference
 from drift.settings import DriftSettings
 from halfsigma import DriftError, HalfsigmaError, UnknownVersion
@@ -98,7 +98,8 @@ def measure_line(session: Session, line: LineToMeasure, night: date) -> Measured
     def known(of: date) -> tuple[Kept, str]:
         return kept.get(of, Kept()), summary_key(defects.get(of, set()))
 
-    summaries, new = [], []
+    summaries: list[Night | None] = []
+    new: list[Summarised] = []
     for earlier in sorted({*scored, *n_unreadable, night})[-settings.history_nights : -1]:
         before, key = known(earlier)
         if earlier not in scored:

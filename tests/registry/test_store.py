@@ -206,7 +206,7 @@ def test_a_server_that_is_away_is_asked_once_for_all_lines(monkeypatch: pytest.M
     store, asked = MlflowStore("http://127.0.0.1:9"), []
 
     class Away:
-        def search_registered_models(self, query: str) -> list[object]:
+        def search_registered_models(self, query: str, **_: object) -> list[object]:
             asked.append(query)
             raise ConnectionRefusedError("refused")
 
