@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from detectors.efficientad import EfficientAd
 from detectors.patchcore import PatchCore
 from detectors.protocol import Detector
 from halfsigma import ArtifactError, UsageError
 
-FAMILIES: dict[str, type[Detector]] = {PatchCore.family: PatchCore}
+FAMILIES: dict[str, type[Detector]] = {each.family: each for each in (PatchCore, EfficientAd)}
 
 
 def family_named(name: str) -> type[Detector]:
