@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from detectors.imitation import Features
     from detectors.networks.compact import CompactNetwork
 
-FROM_SCRATCH = Plan(steps=900, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4)
+FROM_SCRATCH = Plan(steps=600, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4)
 WARM = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=3)
 MOST_LEARNED = 1000
 """Images whose features are kept in memory while the student learns; of more, a seeded draw."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from detectors.efficientad import EfficientAd
+from detectors.efficientad_paper import EfficientAdMedium, EfficientAdSmall
 from detectors.patchcore import PatchCore
 from detectors.protocol import Detector
 from halfsigma import ArtifactError, UsageError
 
 FAMILIES: dict[str, type[Detector]] = {each.family: each for each in (PatchCore, EfficientAd)}
+
+
+PAPER_NETWORKS: dict[str, type[Detector]] = {each.family: each for each in (EfficientAdSmall, EfficientAdMedium)}
+"""Known by name, but no choice for a CPU: a bakeoff leaves them out."""
 
 
 def family_named(name: str) -> type[Detector]:
@@ -16,9 +21,10 @@ def family_named(name: str) -> type[Detector]:
     Raises:
         UsageError: there is none.
     """
-    if name not in FAMILIES:
-        raise UsageError(f"no detector family {name!r}", hint=f"one of: {', '.join(sorted(FAMILIES))}")
-    return FAMILIES[name]
+    known = FAMILIES | PAPER_NETWORKS
+    if name not in known:
+        raise UsageError(f"no detector family {name!r}", hint=f"one of: {', '.join(sorted(known))}")
+    return known[name]
 
 
 def saved_family(name: str) -> type[Detector]:
@@ -27,6 +33,7 @@ def saved_family(name: str) -> type[Detector]:
     Raises:
         ArtifactError: this halfsigma does not know it.
     """
-    if name not in FAMILIES:
+    known = FAMILIES | PAPER_NETWORKS
+    if name not in known:
         raise ArtifactError(f"the version is of family {name!r}", hint="install the halfsigma that wrote it")
-    return FAMILIES[name]
+    return known[name]
