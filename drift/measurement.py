@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drift.autocorrelation import effective_n, lag_one
+from drift.bulk import bulk_move, sample
 from drift.causes import NO_CAUSE, Attribution, find_causes
+from drift.expected_score import ExpectedScore
 from drift.history import Change, NightShift, Trend, most_likely_change, trend
 from drift.ks import ks_p, ks_statistic
 from drift.nights import FEW_IMAGES, Baseline, Night, baseline, restlessness, sound_images, summarise
@@ -138,7 +143,7 @@ def measure_tonight(
         trend=trend(shifts, v_ref=error.level, target=settings.half_sigma, confidence_z=z),
         ks_statistic=statistic,
         ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / error.level),
-        tail=heavy_tail(scores, base.sample.ordered, bulk_shift=aligned * sd, n_effective=n_effective),
+        tail=_tail(base, scores, covariates, moved_by=aligned * sd, n_effective=n_effective, settings=settings),
         attribution=find_causes(
             reference,
             covariates,
@@ -155,6 +160,35 @@ def measure_tonight(
         ),
         n_missing=_missing(unit, error, settings, drift_z, n_effective, rho),
     )
+
+
+def _tail(
+    base: Baseline,
+    scores: NDArray[np.float64],
+    covariates: Mapping[str, NDArray[np.float64]],
+    *,
+    moved_by: float,
+    n_effective: float,
+    settings: DriftSettings,
+) -> Tail:
+    """The less certain of two: of the scores, and of what the images' covariates do not explain of them.
+
+    The first alone takes goods for defects that a brighter lamp moved farther than others; the second alone a response
+    to a disturbance that was measured badly.
+    """
+    raw = heavy_tail(scores, base.sample.ordered, bulk_shift=moved_by, n_effective=n_effective)
+    if raw.p > settings.burst_p:
+        return raw
+    expected = ExpectedScore.of(base.reference)
+    residuals = None if expected is None else expected.residuals(scores, covariates)
+    if expected is None or residuals is None:
+        return raw
+    usual, night = sample(expected.usual), sample(residuals)
+    move = bulk_move(residuals, night, usual, n_effective=n_effective)
+    error = math.sqrt(move.unit_variance / n_effective + usual.unit_variance / usual.n + move.extra_variance)
+    aligned = math.copysign(max(abs(move.shift) - error, 0.0), move.shift)
+    unexplained = heavy_tail(residuals, usual.ordered, bulk_shift=aligned, n_effective=n_effective)
+    return max(raw, unexplained, key=lambda tail: tail.p)
 
 
 def _missing(

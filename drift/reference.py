@@ -87,5 +87,5 @@ class Reference:
         return cls(
             scores=document["scores"],
             covariates=document.get("covariates", {}),
-            responses=tuple(Response(**each) for each in document.get("responses", ())),
+            responses=tuple(Response.from_json(each) for each in document.get("responses", ())),
         )

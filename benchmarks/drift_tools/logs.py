@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from benchmarks.drift_on_tiles import Table
+from benchmarks.tile_scores import Table
 from benchmarks.drift_operating_characteristic import FAMILIES, GRID
 
 YEAR = 365
