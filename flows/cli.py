@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer._click.exceptions import ClickException
 
+from flows.cli_options import Folder, Json, LineName, Night
+from flows.cli_promotion import app as promotion_commands
 from flows.output import (
     EXIT_ERROR,
     check_for_people,
@@ -36,11 +38,6 @@ EMBEDDED_BACKBONE = "embedded:efficientnet_lite0"
 
 EXIT_INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
-
-LineName = Annotated[str, typer.Argument(metavar="LINE", help="The line: one camera station and its part.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Night = Annotated[str, typer.Option("--night", metavar="YYYY-MM-DD", help="A date in the line's time zone.")]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, read recursively.")]
 
 
 @app.command()
@@ -198,47 +195,7 @@ def nightly(
     show(document, as_json=json, people=nightly_for_people)
 
 
-@app.command()
-def retrain(line: LineName, json: Json = False) -> None:
-    """Retrain on the images of the last night that the champion scored, whatever its verdict."""
-    from flows.deploying import describe, last_night
-    from flows.progress import progress_bar
-    from flows.running import run_flow
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace:
-        version, night = last_night(workspace, line)
-    with progress_bar(f"retrain {line}"):
-        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason="a person asked for it")
-    with open_workspace(Settings.from_environment()) as workspace:
-        document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
-    show(document, as_json=json, people=facts)
-
-
-@app.command()
-def promote(
-    line: LineName,
-    version: Annotated[int | None, typer.Option(help="By default the challenger.")] = None,
-    json: Json = False,
-) -> None:
-    """Make the challenger, or the named version, the champion."""
-    from flows.deploying import promote_version
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace:
-        document = promote_version(workspace, line, version)
-    show(document, as_json=json, people=facts)
-
-
-@app.command()
-def rollback(line: LineName, json: Json = False) -> None:
-    """Make the previous version the champion again."""
-    from flows.deploying import roll_back
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace:
-        document = roll_back(workspace, line)
-    show(document, as_json=json, people=facts)
+app.registered_commands += promotion_commands.registered_commands
 
 
 @app.command()
@@ -306,31 +263,6 @@ def drill(
         done = run_drill(workspace, line, good_folder=good, defect_folder=defect, progress=progress)
         page = write_page(done, workspace.settings.home / "reports" / line / f"drill-v{done.version}.html")
     show(drill_document(done, str(page)), as_json=json, people=drill_for_people)
-
-
-@app.command()
-def configure(
-    line: LineName,
-    policy: Annotated[str | None, typer.Option(metavar="auto|manual|shadow", help="How it promotes.")] = None,
-    time_zone: Annotated[str | None, typer.Option(help="IANA name; a night is a date there.")] = None,
-    fpr_budget: Annotated[float | None, typer.Option(help="Accepted share of rejected good parts.")] = None,
-    latency_budget_ms: Annotated[float | None, typer.Option(help="Accepted time of one image.")] = None,
-    json: Json = False,
-) -> None:
-    """Change what a line promises and how it promotes."""
-    from flows.deploying import configure_line
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace:
-        document = configure_line(
-            workspace,
-            line,
-            policy=policy,
-            time_zone=time_zone,
-            fpr_budget=fpr_budget,
-            latency_budget_ms=latency_budget_ms,
-        )
-    show(document, as_json=json, people=facts)
 
 
 @app.command()
