@@ -266,6 +266,46 @@ def drill(
 
 
 @app.command()
+def plan(
+    line: Annotated[
+        str | None, typer.Argument(metavar="[LINE]", help="Its reference and nights; without one, a line to be built.")
+    ] = None,
+    images_per_night: Annotated[
+        int | None, typer.Option("--images-per-night", metavar="N", help="By default the line's median night.")
+    ] = None,
+    reference: Annotated[
+        int | None, typer.Option("--reference", metavar="N", help="Good images in it; by default the line's, or 300.")
+    ] = None,
+    autocorrelation: Annotated[
+        float | None,
+        typer.Option("--autocorrelation", metavar="R", help="Of neighbouring images; by default the line's, or 0."),
+    ] = None,
+    power: Annotated[float, typer.Option("--power", metavar="P", help="How sure a notice shall be.")] = 0.9,
+    json: Json = False,
+) -> None:
+    """Plan: which shift is noticed within how many nights, with how many images, at what false-alarm rate."""
+    from flows.planning import plan_for_people, plan_line, plan_without_line
+
+    if line is None:
+        document = plan_without_line(
+            images_per_night=images_per_night, n_reference=reference, rho=autocorrelation, power=power
+        )
+    else:
+        from flows.workspace import open_workspace
+
+        with open_workspace(Settings.from_environment()) as workspace:
+            document = plan_line(
+                workspace,
+                line,
+                images_per_night=images_per_night,
+                n_reference=reference,
+                rho=autocorrelation,
+                power=power,
+            )
+    show(document, as_json=json, people=plan_for_people)
+
+
+@app.command()
 def demo(
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="Tell it on your own images.")] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the page goes.")] = Path("demo-out"),

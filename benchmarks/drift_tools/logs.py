@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from benchmarks.tile_scores import Table
 from benchmarks.drift_operating_characteristic import FAMILIES, GRID
+from benchmarks.tile_scores import Table
 
 YEAR = 365
 HISTORY_NIGHTS = 10
