@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from drift.autocorrelation import effective_n, lag_one
 from drift.bulk import bulk_move, sample
-from drift.causes import NO_CAUSE, Attribution, find_causes
+from drift.causes import NO_CAUSE, Attribution, find_causes, pictures_moved
 from drift.expected_score import ExpectedScore
 from drift.history import Change, NightShift, Trend, most_likely_change, trend
 from drift.ks import ks_p, ks_statistic
@@ -127,9 +127,7 @@ def measure_tonight(
         half = z * math.sqrt(own_variance + error.variance(estimate))
         return BulkShift(estimate=estimate, low=estimate - half, high=estimate + half)
 
-    # Moved back by what is beyond one standard error: a burst pulls the bulk along a little, and must not hide by that.
-    tonight_error = math.sqrt(tonight.variance + error.level)
-    aligned = math.copysign(max(abs(tonight.estimate) - tonight_error, 0.0), tonight.estimate)
+    aligned = _without_one_error(tonight.estimate, math.sqrt(tonight.variance + error.level))
     covariates = {name: values[sound] for name, values in window.covariates.items()}
     statistic = ks_statistic(scores, base.sample.ordered)
     return replace(
@@ -171,24 +169,30 @@ def _tail(
     n_effective: float,
     settings: DriftSettings,
 ) -> Tail:
-    """The less certain of two: of the scores, and of what the images' covariates do not explain of them.
+    """Of the scores; where the pictures moved, the less certain of that and of what their covariates do not explain.
 
     The first alone takes goods for defects that a brighter lamp moved farther than others; the second alone a response
     to a disturbance that was measured badly.
     """
     raw = heavy_tail(scores, base.sample.ordered, bulk_shift=moved_by, n_effective=n_effective)
-    if raw.p > settings.burst_p:
+    if raw.p > settings.burst_p or not pictures_moved(base.reference, covariates, n_effective=n_effective):
         return raw
     expected = ExpectedScore.of(base.reference)
     residuals = None if expected is None else expected.residuals(scores, covariates)
     if expected is None or residuals is None:
         return raw
-    usual, night = sample(expected.usual), sample(residuals)
-    move = bulk_move(residuals, night, usual, n_effective=n_effective)
+    usual = sample(expected.usual)
+    move = bulk_move(residuals, sample(residuals), usual, n_effective=n_effective)
     error = math.sqrt(move.unit_variance / n_effective + usual.unit_variance / usual.n + move.extra_variance)
-    aligned = math.copysign(max(abs(move.shift) - error, 0.0), move.shift)
-    unexplained = heavy_tail(residuals, usual.ordered, bulk_shift=aligned, n_effective=n_effective)
+    unexplained = heavy_tail(
+        residuals, usual.ordered, bulk_shift=_without_one_error(move.shift, error), n_effective=n_effective
+    )
     return max(raw, unexplained, key=lambda tail: tail.p)
+
+
+def _without_one_error(shift: float, error: float) -> float:
+    """A burst pulls the bulk along a little, and must not hide by that."""
+    return math.copysign(max(abs(shift) - error, 0.0), shift)
 
 
 def _missing(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from drift.autocorrelation import LagSums, effective_n, lag_one, lag_sums
 from drift.bulk import LOWER, UPPER, Sample, bulk_move, clipped_to_bulk, sample
+from drift.causes import pictures_moved
 from drift.expected_score import ExpectedScore
 from drift.reference import Reference
 from drift.sensor import faulty_images
@@ -97,10 +98,14 @@ def summarise(base: Baseline, window: Window) -> Night | None:
 
 
 def _unexplained_excess(base: Baseline, window: Window, sound: NDArray[np.bool_], *, n_effective: float) -> float:
-    """The share of high scores that the images' covariates do not explain: those are no reason to look elsewhere for the
-    bulk. 1 where nothing is known of that."""
-    expected = ExpectedScore.of(base.reference)
+    """The share of high scores that moved pictures do not explain: only for those is the bulk looked for elsewhere.
+
+    1 where the pictures did not move: what the defects' own covariates explain of their scores are still defects.
+    """
     covariates = {name: values[sound] for name, values in window.covariates.items()}
+    if not pictures_moved(base.reference, covariates, n_effective=n_effective):
+        return 1.0
+    expected = ExpectedScore.of(base.reference)
     residuals = None if expected is None else expected.residuals(window.scores[sound], covariates)
     if expected is None or residuals is None:
         return 1.0

@@ -8,12 +8,14 @@ these.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from statistics import fmean as mean
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,32 @@ class Response:
             disturbed={name: tuple(values) for name, values in document["disturbed"].items()},
             score_changes=tuple(document["score_changes"]),
         )
+
+
+class Responses(Sequence[Response]):
+    """Responses as they were written, read when they are first looked at.
+
+    On most nights nothing moved and nobody asks; reading those of a thousand lines would cost more than all their scores.
+    """
+
+    def __init__(self, written: str | Sequence[Mapping[str, Any]]) -> None:
+        """`written`: what `Response.to_json` made of each, or the JSON text of all."""
+        self._written = written
+
+    @cached_property
+    def _read(self) -> tuple[Response, ...]:
+        documents = json.loads(self._written) if isinstance(self._written, str) else self._written
+        return tuple(Response.from_json(each) for each in documents)
+
+    @overload
+    def __getitem__(self, index: int) -> Response: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Response, ...]: ...
+    def __getitem__(self, index: int | slice) -> Response | tuple[Response, ...]:
+        return self._read[index]
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 @dataclass(frozen=True, slots=True)

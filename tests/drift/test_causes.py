@@ -140,4 +140,9 @@ def test_the_explanation_says_what_happened_and_how_much_it_explains(reference, 
 
 def test_the_reference_comes_back_with_its_responses(reference) -> None:
     again = Reference.from_json(reference.to_json())
-    assert again.responses == reference.responses
+    assert tuple(again.responses) == reference.responses
+    as_in_the_artifact = [response.to_json() for response in reference.responses]
+    assert (
+        tuple(Reference.from_json(reference.to_json() | {"responses": as_in_the_artifact}).responses)
+        == reference.responses
+    )
