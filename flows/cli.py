@@ -166,16 +166,27 @@ def log(
 
 
 @app.command()
-def check(line: LineName, night: Night, json: Json = False) -> None:
+def check(
+    line: LineName,
+    night: Night,
+    evidently: Annotated[
+        bool,
+        typer.Option("--evidently", help="Also write Evidently's report, and put it beside the version in MLflow."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Compare a night's scores with the reference, and explain the verdict."""
-    from flows.check import check_line
+    from flows.check import check_line, publish_evidently
     from flows.workspace import open_workspace
     from registry.lines import parse_night
 
     date = parse_night(night)
     with open_workspace(Settings.from_environment()) as workspace:
         checked = check_line(workspace, line, night=date)
-    show(checked.to_dict(), as_json=json, people=check_for_people)
+        document = checked.to_dict()
+        if evidently:
+            document["evidently"] = str(publish_evidently(workspace, checked))
+    show(document, as_json=json, people=check_for_people)
 
 
 @app.command()

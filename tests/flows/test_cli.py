@@ -273,3 +273,24 @@ def test_an_interruption_is_no_fault_and_no_traceback(
     monkeypatch.setattr(cli.Settings, "from_environment", interrupt)
     assert cli.main(["status"]) == 130
     assert capsys.readouterr().err.strip() == "halfsigma: interrupted; run the command again to go on"
+
+
+def test_evidentlys_report_lies_beside_the_version_in_mlflow_when_it_is_asked_for(
+    fitted_home: Home, commands: Callable[..., list[Any]]
+) -> None:
+    home = fitted_home[0]
+    plain, said, foreign = commands(
+        home,
+        [
+            ("check", "pad", "--night", "2026-11-20", "--json"),
+            ("check", "pad", "--night", "2026-11-20", "--evidently", "--json"),
+            ("check", "press", "--night", "2026-11-20", "--evidently", "--json"),
+        ],
+    )
+    assert "evidently" not in plain.document
+    page = Path(said.document["evidently"])
+    assert "<html" in page.read_text() and "brightness" in page.read_text()
+    beside = list((home / "mlartifacts").rglob("nights/2026-11-20/evidently.html"))
+    assert [path.read_bytes() for path in beside] == [page.read_bytes()]
+    assert Path(foreign.document["evidently"]).is_file()
+    assert {key: value for key, value in said.document.items() if key != "evidently"} == plain.document
