@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from drift.autocorrelation import effective_n, lag_one
 from drift.bulk import bulk_move, sample
-from drift.causes import NO_CAUSE, Attribution, find_causes, pictures_moved
+from drift.causes import NO_CAUSE, Attribution, find_causes
 from drift.expected_score import ExpectedScore
 from drift.history import Change, NightShift, Trend, most_likely_change, trend
 from drift.ks import ks_p, ks_statistic
@@ -58,6 +58,8 @@ class Measurement:
     ks_p: float = 1.0
     tail: Tail | None = None
     attribution: Attribution = NO_CAUSE
+    pictures_stayed: bool = False
+    """Covariates were measured, and none of them moved tonight."""
     power: float = 0.0
     """Probability that a bulk shift of `noticed_shift` tonight would be called drift."""
 
@@ -130,6 +132,8 @@ def measure_tonight(
     aligned = _without_one_error(tonight.estimate, math.sqrt(tonight.variance + error.level))
     covariates = {name: values[sound] for name, values in window.covariates.items()}
     statistic = ks_statistic(scores, base.sample.ordered)
+    attribution = find_causes(reference, covariates, n_effective=n_effective, bulk_shift_sd=tonight.estimate)
+    moved = bool(attribution.causes)
     return replace(
         measured,
         fault=measured.fault or another_part(reference, covariates, bulk_shift_sd=tonight.estimate),
@@ -141,13 +145,11 @@ def measure_tonight(
         trend=trend(shifts, v_ref=error.level, target=settings.half_sigma, confidence_z=z),
         ks_statistic=statistic,
         ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / error.level),
-        tail=_tail(base, scores, covariates, moved_by=aligned * sd, n_effective=n_effective, settings=settings),
-        attribution=find_causes(
-            reference,
-            covariates,
-            n_effective=n_effective,
-            bulk_shift_sd=tonight.estimate,
+        tail=_tail(
+            base, scores, covariates if moved else {}, moved_by=aligned * sd, n_effective=n_effective, settings=settings
         ),
+        pictures_stayed=not moved and not reference.covariates.keys().isdisjoint(covariates),
+        attribution=attribution,
         power=drift_power(
             settings.noticed_shift,
             n_effective=n_effective,
@@ -169,13 +171,13 @@ def _tail(
     n_effective: float,
     settings: DriftSettings,
 ) -> Tail:
-    """Of the scores; where the pictures moved, the less certain of that and of what their covariates do not explain.
+    """Of the scores; with `covariates`, those of moved pictures, the less certain of that and of what they do not explain.
 
     The first alone takes goods for defects that a brighter lamp moved farther than others; the second alone a response
     to a disturbance that was measured badly.
     """
     raw = heavy_tail(scores, base.sample.ordered, bulk_shift=moved_by, n_effective=n_effective)
-    if raw.p > settings.burst_p or not pictures_moved(base.reference, covariates, n_effective=n_effective):
+    if raw.p > settings.burst_p or not covariates:
         return raw
     expected = ExpectedScore.of(base.reference)
     residuals = None if expected is None else expected.residuals(scores, covariates)

@@ -110,8 +110,8 @@ def _other_p_values(workspace: Workspace, checked_now: set[int], night: date) ->
     with workspace.database.session() as session:
         return [
             check.document["ks"]["p"]
-            for line_id, check in checks.checks_of_night(session, night).items()
-            if line_id not in checked_now and check.document["ks"]["p"] is not None
+            for check in checks.checks_of_night(session, night, without=checked_now)
+            if check.document["ks"]["p"] is not None
         ]
 
 
