@@ -11,11 +11,13 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.aggregation import TOP_SHARE, top_mean
 from detectors.bank import MemoryBank
 from detectors.calibration import fold_of
 from detectors.coreset import greedy_coreset
+from detectors.heads import NearestHead
 from detectors.protocol import Fitted, ImageScore, Progress, no_progress
-from detectors.runtime import CanvasSize, FeatureRuntime, PatchSearch
+from detectors.runtime import CanvasSize, FeatureRuntime, PatchFunction
 from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
 
 MIN_FOLDS, MAX_FOLDS = 10, 30
@@ -39,7 +41,7 @@ class PatchCoreSettings:
 
     bank_size: int = 2048
     dimensions: int = 128
-    top_share: float = 0.05
+    top_share: float = TOP_SHARE
     canvas_size: CanvasSize | None = None
 
 
@@ -59,7 +61,7 @@ class PatchCore:
         self._projection = projection
         self._bank = bank
         self._settings = settings
-        self._search: PatchSearch | None = None
+        self._search: PatchFunction | None = None
 
     @classmethod
     def fit(
@@ -112,7 +114,7 @@ class PatchCore:
             distances = bank.nearest(projected[fold_of_patch == fold])
             ends = np.cumsum([lengths[i] for i in own])
             for i, of_image in zip(own, np.split(distances, ends[:-1]), strict=True):
-                scores[i] = _score_distances(of_image.reshape(grids[i]), settings).score
+                scores[i] = top_mean(of_image.reshape(grids[i]), top_share=settings.top_share).score
         progress("bank", 0, 1)
         projection = PatchProjection.of(everything, dimensions=settings.dimensions)
         bank_patches = _build_bank(projection.apply(patches), settings, seed=seed)
@@ -121,8 +123,9 @@ class PatchCore:
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         if self._search is None:  # only now: a version that is fitted and saved never pays for its compilation
-            self._search = self._runtime.searcher(self._projection, self._bank, fixed_size=self._settings.canvas_size)
-        return _score_distances(self._search(canvas), self._settings)
+            head = NearestHead(self._projection, self._bank)
+            self._search = self._runtime.with_head(head, fixed_size=self._settings.canvas_size)
+        return top_mean(self._search(canvas), top_share=self._settings.top_share)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return {"bank": self._bank, **self._projection.arrays()}
@@ -147,10 +150,3 @@ def _moments_of(raw: Sequence[NDArray[np.float32]], members: Sequence[NDArray[np
 
 def _build_bank(patches: NDArray[np.float32], settings: PatchCoreSettings, *, seed: int) -> NDArray[np.float32]:
     return patches[greedy_coreset(patches, min(settings.bank_size, len(patches)), seed=seed)]
-
-
-def _score_distances(anomaly_map: NDArray[np.float32], settings: PatchCoreSettings) -> ImageScore:
-    distances = anomaly_map.ravel()
-    n_top = max(1, round(settings.top_share * distances.size))
-    top = np.partition(distances, distances.size - n_top)[distances.size - n_top :]
-    return ImageScore(float(np.sort(top).mean(dtype=np.float64)), anomaly_map)

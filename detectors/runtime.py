@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbone import Backbone, BackboneSpec, empty_backbone, load_backbone
+from detectors.heads import PatchHead
 from halfsigma import ArtifactError, DetectorError
 
 if TYPE_CHECKING:
     import openvino
     import torch
 
-    from detectors.whitening import PatchProjection
-
 RuntimeName = Literal["openvino", "torch"]
 CanvasSize = tuple[int, int]
 """(height, width) in pixels."""
+PatchFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""(height, width, 3) uint8 canvas → what a head makes of its patches."""
 
 _IR_FILE = "backbone.xml"
 _IR_WEIGHTS_FILE = "backbone.bin"
@@ -40,25 +41,12 @@ class FeatureRuntime(Protocol):
         """(height, width, 3) uint8, sides multiples of 32 → (rows, columns, channels) float32 patch features."""
         ...
 
-    def searcher(
-        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
-    ) -> PatchSearch:
-        """From a canvas to its patches' distances to the nearest of ``bank``, (n, dimensions), already projected.
-
-        Canvases of ``fixed_size`` are searched fastest.
-        """
+    def with_head(self, head: PatchHead, *, fixed_size: CanvasSize | None) -> PatchFunction:
+        """Backbone and ``head`` as one function of a canvas; canvases of ``fixed_size`` are the fastest."""
         ...
 
     def save(self, folder: Path) -> dict[str, object]:
         """Write what `load_runtime` needs into ``folder``; returns a JSON-able record."""
-        ...
-
-
-class PatchSearch(Protocol):
-    """One canvas's distances to a bank."""
-
-    def __call__(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(height, width, 3) uint8 → (rows, columns) float32, Euclidean."""
         ...
 
 
@@ -122,15 +110,8 @@ class OpenVinoRuntime:
         request.infer({0: canvas[None]}, share_inputs=True)
         return np.array(request.get_output_tensor(0).data[0], np.float32, copy=True)
 
-    def searcher(
-        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
-    ) -> PatchSearch:
-        """Network, projection and search as one graph.
-
-        OpenVINO, numpy's BLAS and FAISS's OpenMP have a thread pool each, whose idle threads spin on the processors
-        that the next library needs. One graph has one pool: a third of the processor time.
-        """
-        return OpenVinoRuntime(_with_search(self._model, projection, bank), fixed_size=fixed_size).features
+    def with_head(self, head: PatchHead, *, fixed_size: CanvasSize | None) -> PatchFunction:
+        return OpenVinoRuntime(_with_head(self._model, head), fixed_size=fixed_size).features
 
     def save(self, folder: Path) -> dict[str, object]:
         import openvino
@@ -176,23 +157,17 @@ class TorchRuntime:
         self._taps = taps
         self._neighbourhood = neighbourhood
 
-    def searcher(
-        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
-    ) -> PatchSearch:
+    def with_head(self, head: PatchHead, *, fixed_size: CanvasSize | None) -> PatchFunction:
         import torch
 
-        mean, matrix, anchors = (
-            torch.from_numpy(array).to(self._device) for array in (projection.mean, projection.matrix, bank)
-        )
+        end = head.in_torch(self._device)
 
-        def search(canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def run(canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
             with torch.inference_mode():
                 patches = self._module(torch.from_numpy(canvas)[None].to(self._device))[0]
-                queries = (patches.flatten(0, 1) - mean) @ matrix
-                nearest = torch.cdist(queries, anchors).amin(dim=1).reshape(patches.shape[:2])
-            return np.asarray(nearest.cpu().numpy(), np.float32)
+                return np.asarray(end(patches).cpu().numpy(), np.float32)
 
-        return search
+        return run
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch
@@ -271,22 +246,13 @@ def _patch_module(backbone: Backbone, *, neighbourhood: int) -> torch.nn.Module:
     return PatchFeatures().eval().requires_grad_(False)
 
 
-def _with_search(model: openvino.Model, projection: PatchProjection, bank: NDArray[np.float32]) -> openvino.Model:
-    """The network's graph with |q - b|² = |q|² + min(|b|² - 2 q·b) behind it; its root, (1, rows, columns), comes out."""
+def _with_head(model: openvino.Model, head: PatchHead) -> openvino.Model:
     import openvino
     from openvino import opset13 as op
 
     graph = model.clone()
     patches = graph.output(0).get_node().input_value(0)  # (1, rows, columns, channels)
-    last = op.constant(np.array([3]))
-    centred = op.subtract(patches, op.constant(projection.mean.reshape(1, 1, 1, -1)))
-    queries = op.matmul(centred, op.constant(np.ascontiguousarray(projection.matrix)), False, False)
-    squares = np.square(bank, dtype=np.float64).sum(axis=1).astype(np.float32)
-    products = op.matmul(queries, op.constant(np.ascontiguousarray(-2.0 * bank, np.float32)), False, True)
-    least = op.reduce_min(op.add(products, op.constant(squares.reshape(1, 1, 1, -1))), last, False)
-    own = op.reduce_sum(op.multiply(queries, queries), last, False)
-    distances = op.sqrt(op.relu(op.add(least, own)))
-    return openvino.Model([op.result(distances)], graph.get_parameters(), "patch_distances")
+    return openvino.Model([op.result(head.in_openvino(patches))], graph.get_parameters(), "patches_and_head")
 
 
 def _convert(module: torch.nn.Module) -> object:
