@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from detectors.aggregation import TOP_SHARE, top_mean
 from detectors.gaussians import PositionMoments
-from detectors.heads import GaussianHead, GridHead
-from detectors.protocol import Fitted, ImageScore, Progress, no_progress
-from detectors.runtime import CanvasSize, FeatureRuntime, PatchFunction
+from detectors.patch_heads import gaussian_head, grid_head
+from detectors.protocol import FitContext, Fitted, ImageScore, common_size
+from detectors.runtime import CanvasNetwork, CanvasSize, FeatureRuntime
 
 BLOCK_IMAGES = 16
 """Whose features are held at a time."""
@@ -26,6 +27,7 @@ class PadimSettings:
     Attributes:
         dimensions: channels that are drawn at random (the paper's R_d); all of them where there are fewer.
         top_share: the image's score is the mean of this share of its most distant positions.
+        n_channels: of the backbone; found while fitting.
         channels: which ones were drawn, ascending; found while fitting.
         grid: (rows, columns) of positions that every canvas is brought to; found while fitting.
         canvas_size: (height, width) of all canvases that were fitted on, None when they differ; found while fitting.
@@ -33,14 +35,10 @@ class PadimSettings:
 
     dimensions: int = 100
     top_share: float = TOP_SHARE
+    n_channels: int = 0
     channels: tuple[int, ...] = ()
     grid: tuple[int, int] = (0, 0)
     canvas_size: CanvasSize | None = None
-
-    @property
-    def head(self) -> GridHead:
-        """What the Gaussians are of."""
-        return GridHead(np.array(self.channels, np.int64), self.grid)
 
 
 class Padim:
@@ -54,7 +52,7 @@ class Padim:
         self._runtime = runtime
         self._arrays = dict(arrays)
         self._settings = settings
-        self._distances: PatchFunction | None = None
+        self._distances: CanvasNetwork | None = None
 
     @classmethod
     def fit(
@@ -62,9 +60,8 @@ class Padim:
         canvases: Sequence[NDArray[np.uint8]],
         *,
         runtime: FeatureRuntime,
-        seed: int,
+        context: FitContext,
         settings: PadimSettings | None = None,
-        progress: Progress = no_progress,
     ) -> Fitted[Self]:
         """Gather the statistics of all canvases, and score each one by the Gaussians of the others.
 
@@ -74,12 +71,14 @@ class Padim:
         Args:
             canvases: (h, w, 3) uint8 each, sides multiples of the stride.
             runtime: the frozen backbone.
-            seed: of the drawn channels.
+            context: its seed is that of the drawn channels.
             settings: by default `PadimSettings`.
-            progress: told of features and the reference.
         """
-        settings = _settled(settings or PadimSettings(), canvases, runtime, seed=seed)
-        features = runtime.with_head(settings.head, fixed_size=settings.canvas_size)
+        progress = context.progress
+        settings = _settled(settings or PadimSettings(), canvases, runtime, seed=context.seed)
+        chosen = np.array(settings.channels)
+        head = grid_head(chosen, settings.grid, n_channels=settings.n_channels, runtime=runtime)
+        features = runtime.network(head, fixed_size=settings.canvas_size)
         moments: PositionMoments | None = None
         for start, block in _blocks(canvases, features):
             progress("features", start, len(canvases))
@@ -99,9 +98,16 @@ class Padim:
             # from the saved arrays, not from what the fit had in float64: a loaded version must score bit for bit alike
             gaussians = PositionMoments.restore(self._arrays).gaussians()
             mean, whitening = (each.astype(np.float32) for each in (gaussians.mean, gaussians.whitening))
-            head = GaussianHead(self._settings.head, mean, whitening)
-            self._distances = self._runtime.with_head(head, fixed_size=self._settings.canvas_size)
-        return top_mean(self._distances(canvas), top_share=self._settings.top_share)
+            head = gaussian_head(
+                np.array(self._settings.channels),
+                self._settings.grid,
+                mean,
+                whitening,
+                n_channels=self._settings.n_channels,
+                runtime=self._runtime,
+            )
+            self._distances = self._runtime.network(head, fixed_size=self._settings.canvas_size)
+        return top_mean(self._distances(canvas)[0], top_share=self._settings.top_share)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return dict(self._arrays)
@@ -109,9 +115,17 @@ class Padim:
     def settings_record(self) -> dict[str, object]:
         return asdict(self._settings)
 
+    def save_network(self, folder: Path) -> None:
+        """Nothing: the graph is made of the arrays."""
+
     @classmethod
     def restore(
-        cls, *, arrays: Mapping[str, NDArray[np.float32]], settings: Mapping[str, object], runtime: FeatureRuntime
+        cls,
+        *,
+        arrays: Mapping[str, NDArray[np.float32]],
+        settings: Mapping[str, object],
+        runtime: FeatureRuntime,
+        folder: Path,
     ) -> Self:
         given = cast("dict[str, Any]", dict(settings))
         tuples = ("channels", "grid", "canvas_size")  # JSON has none
@@ -129,16 +143,17 @@ def _settled(
     drawn = np.random.default_rng(seed).choice(n_channels, min(settings.dimensions, n_channels), replace=False)
     return replace(
         settings,
+        n_channels=n_channels,
         channels=tuple(sorted(drawn.tolist())),
         grid=(round(middle[0]), round(middle[1])),
-        canvas_size=(int(sizes[0, 0]), int(sizes[0, 1])) if (sizes == sizes[0]).all() else None,
+        canvas_size=common_size(canvases),
     )
 
 
 def _blocks(
-    canvases: Sequence[NDArray[np.uint8]], features: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    canvases: Sequence[NDArray[np.uint8]], features: CanvasNetwork
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """(index of the first, (n, positions, d) features) of up to `BLOCK_IMAGES` canvases at a time."""
     for start in range(0, len(canvases), BLOCK_IMAGES):
-        maps = [features(canvas) for canvas in canvases[start : start + BLOCK_IMAGES]]
+        maps = [features(canvas)[0] for canvas in canvases[start : start + BLOCK_IMAGES]]
         yield start, np.stack([each.reshape(-1, each.shape[-1]) for each in maps])

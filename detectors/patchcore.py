@@ -6,6 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -15,9 +16,9 @@ from detectors.aggregation import TOP_SHARE, top_mean
 from detectors.bank import MemoryBank
 from detectors.calibration import fold_of
 from detectors.coreset import greedy_coreset
-from detectors.heads import NearestHead
-from detectors.protocol import Fitted, ImageScore, Progress, no_progress
-from detectors.runtime import CanvasSize, FeatureRuntime, PatchFunction
+from detectors.patch_heads import nearest_head
+from detectors.protocol import FitContext, Fitted, ImageScore, common_size
+from detectors.runtime import CanvasNetwork, CanvasSize, FeatureRuntime
 from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
 
 MIN_FOLDS, MAX_FOLDS = 10, 30
@@ -61,7 +62,7 @@ class PatchCore:
         self._projection = projection
         self._bank = bank
         self._settings = settings
-        self._search: PatchFunction | None = None
+        self._search: CanvasNetwork | None = None
 
     @classmethod
     def fit(
@@ -69,9 +70,8 @@ class PatchCore:
         canvases: Sequence[NDArray[np.uint8]],
         *,
         runtime: FeatureRuntime,
-        seed: int,
+        context: FitContext,
         settings: PatchCoreSettings | None = None,
-        progress: Progress = no_progress,
     ) -> Fitted[Self]:
         """Build the bank from all canvases, and score each one by a bank that never saw it.
 
@@ -82,12 +82,11 @@ class PatchCore:
         Args:
             canvases: (h, w, 3) uint8 each, sides multiples of the stride.
             runtime: the frozen backbone.
-            seed: of the folds and of the coreset's first pick.
+            context: its seed is that of the folds and of the coreset's first pick.
             settings: by default `PatchCoreSettings`.
-            progress: told of features and folds.
         """
-        sizes = {(canvas.shape[0], canvas.shape[1]) for canvas in canvases}
-        settings = replace(settings or PatchCoreSettings(), canvas_size=sizes.pop() if len(sizes) == 1 else None)
+        seed, progress = context.seed, context.progress
+        settings = replace(settings or PatchCoreSettings(), canvas_size=common_size(canvases))
         raw, grids = [], []
         for index, canvas in enumerate(canvases):
             progress("features", index, len(canvases))
@@ -123,9 +122,9 @@ class PatchCore:
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         if self._search is None:  # only now: a version that is fitted and saved never pays for its compilation
-            head = NearestHead(self._projection, self._bank)
-            self._search = self._runtime.with_head(head, fixed_size=self._settings.canvas_size)
-        return top_mean(self._search(canvas), top_share=self._settings.top_share)
+            head = nearest_head(self._projection, self._bank, runtime=self._runtime)
+            self._search = self._runtime.network(head, fixed_size=self._settings.canvas_size)
+        return top_mean(self._search(canvas)[0], top_share=self._settings.top_share)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return {"bank": self._bank, **self._projection.arrays()}
@@ -133,9 +132,17 @@ class PatchCore:
     def settings_record(self) -> dict[str, object]:
         return asdict(self._settings)
 
+    def save_network(self, folder: Path) -> None:
+        """Nothing: the search is made of the arrays."""
+
     @classmethod
     def restore(
-        cls, *, arrays: Mapping[str, NDArray[np.float32]], settings: Mapping[str, object], runtime: FeatureRuntime
+        cls,
+        *,
+        arrays: Mapping[str, NDArray[np.float32]],
+        settings: Mapping[str, object],
+        runtime: FeatureRuntime,
+        folder: Path,
     ) -> Self:
         chosen = PatchCoreSettings(**cast("dict[str, Any]", dict(settings)))
         if chosen.canvas_size is not None:  # JSON has no tuples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from detectors.gaussians import RIDGE_SHARE
 from detectors.padim import Padim, PadimSettings
+from detectors.protocol import FitContext
 from detectors.runtime import FeatureRuntime
 
 SETTINGS = PadimSettings(dimensions=24)
@@ -61,7 +63,7 @@ def test_score_and_map_are_those_of_inverted_covariances(
     canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime, torch_runtime: FeatureRuntime, kind: str
 ) -> None:
     runtime = runtime if kind == "openvino" else torch_runtime
-    model = Padim.fit(canvases[:30], runtime=runtime, seed=0, settings=SETTINGS).model
+    model = Padim.fit(canvases[:30], runtime=runtime, context=FitContext(seed=0), settings=SETTINGS).model
     for canvas in canvases[30:33]:
         found = model.score(canvas)
         score, anomaly_map = _brute_force(canvases[:30], canvas, runtime, _settings_of(model))
@@ -77,7 +79,7 @@ def test_parts_of_many_sizes_meet_on_the_lines_grid(
     rng = np.random.default_rng(0)
     sizes = [(64, 128), (96, 96), (128, 64), (96, 96), (96, 96)]
     mixed = [np.ascontiguousarray(np.resize(canvas, (*sizes[k % 5], 3))) for k, canvas in enumerate(canvases[:25])]
-    model = Padim.fit(mixed, runtime=runtime, seed=0, settings=SETTINGS).model
+    model = Padim.fit(mixed, runtime=runtime, context=FitContext(seed=0), settings=SETTINGS).model
     settings = _settings_of(model)
     assert settings.grid == (6, 6)
     assert settings.canvas_size is None
@@ -92,7 +94,7 @@ def test_parts_of_many_sizes_meet_on_the_lines_grid(
 def test_a_reference_score_is_that_of_the_gaussians_without_the_image(
     canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime
 ) -> None:
-    fitted = Padim.fit(canvases[:24], runtime=runtime, seed=3, settings=SETTINGS)
+    fitted = Padim.fit(canvases[:24], runtime=runtime, context=FitContext(seed=3), settings=SETTINGS)
     assert fitted.reference_index.tolist() == list(range(24))
     for i in (0, 11, 23):
         others = [canvas for k, canvas in enumerate(canvases[:24]) if k != i]
@@ -109,7 +111,7 @@ def test_fresh_goods_lie_where_the_reference_lies(
         rng = np.random.default_rng(seed)
         crops = [camera(rng)[16:80, :64, None] for _ in range(60)]
         photographs = [np.ascontiguousarray(np.repeat(crop, 3, axis=2)) for crop in crops]
-        fitted = Padim.fit(photographs[:30], runtime=runtime, seed=seed)
+        fitted = Padim.fit(photographs[:30], runtime=runtime, context=FitContext(seed=seed))
         fresh = [fitted.model.score(photograph).score for photograph in photographs[30:]]
         shifts.append((np.mean(fresh) - fitted.reference_scores.mean()) / fitted.reference_scores.std(ddof=1))
     # each has a standard error of sqrt(1/30 + 1/30) = 0.26, their mean 0.13
@@ -119,7 +121,9 @@ def test_fresh_goods_lie_where_the_reference_lies(
 def test_the_same_seed_gives_the_same_detector_bit_for_bit(
     canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime
 ) -> None:
-    first, again, other = (Padim.fit(canvases[:20], runtime=runtime, seed=s, settings=SETTINGS) for s in (3, 3, 4))
+    first, again, other = (
+        Padim.fit(canvases[:20], runtime=runtime, context=FitContext(seed=s), settings=SETTINGS) for s in (3, 3, 4)
+    )
     np.testing.assert_array_equal(first.reference_scores, again.reference_scores)
     for name, array in first.model.arrays().items():
         np.testing.assert_array_equal(array, again.model.arrays()[name])
@@ -127,11 +131,11 @@ def test_the_same_seed_gives_the_same_detector_bit_for_bit(
 
 
 def test_a_restored_model_scores_bit_for_bit_alike(
-    canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime
+    canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime, tmp_path: Path
 ) -> None:
-    model = Padim.fit(canvases[:20], runtime=runtime, seed=0).model
+    model = Padim.fit(canvases[:20], runtime=runtime, context=FitContext(seed=0)).model
     record = json.loads(json.dumps(model.settings_record()))
-    again = Padim.restore(arrays=model.arrays(), settings=record, runtime=runtime)
+    again = Padim.restore(arrays=model.arrays(), settings=record, runtime=runtime, folder=tmp_path)
     for canvas in (canvases[30], np.ascontiguousarray(canvases[31][:64, :64])):
         found, expected = again.score(canvas), model.score(canvas)
         assert found.score == expected.score
@@ -139,7 +143,7 @@ def test_a_restored_model_scores_bit_for_bit_alike(
 
 
 def test_the_map_is_hottest_where_the_defect_is(canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime) -> None:
-    model = Padim.fit(canvases[:30], runtime=runtime, seed=0).model
+    model = Padim.fit(canvases[:30], runtime=runtime, context=FitContext(seed=0)).model
     defective = canvases[35].copy()
     defective[64:96, 0:32] = (250, 20, 20)
     result = model.score(defective)
@@ -153,7 +157,7 @@ def test_twenty_images_are_enough_to_tell_a_defect(
     canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime
 ) -> None:
     """With 100 channels of 20 images most directions of a covariance are unknown; the ridge stands in for them."""
-    fitted = Padim.fit(canvases[:20], runtime=runtime, seed=0)
+    fitted = Padim.fit(canvases[:20], runtime=runtime, context=FitContext(seed=0))
     assert np.isfinite(fitted.reference_scores).all()
     good = [fitted.model.score(canvas).score for canvas in canvases[20:30]]
     defective = []
