@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from detectors.padim import Padim
 from detectors.patchcore import PatchCore
 from detectors.protocol import Detector
 from halfsigma import ArtifactError, UsageError
 
-FAMILIES: dict[str, type[Detector]] = {PatchCore.family: PatchCore}
+FAMILIES: dict[str, type[Detector]] = {PatchCore.family: PatchCore, Padim.family: Padim}
 
 
 def family_named(name: str) -> type[Detector]:

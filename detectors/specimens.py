@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detectors.canvases import InMemory
 from detectors.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.disturbance import Disturbance, disturb
 from detectors.fit import PreparedImage
@@ -70,7 +71,7 @@ def prepare_disturbed(
         return PreparedImage(
             path=specimen.path,
             sha256=specimen.sha256,
-            canvas=version.framing.frame(image).copy(),
+            stored=InMemory.of(version.framing.frame(image)),
             small=small_gray(image),
             appearance=measure_appearance(image, original_size=(pixels.shape[0], pixels.shape[1])),
         )

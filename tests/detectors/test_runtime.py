@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detectors.patch_heads import nearest_head
 from detectors.runtime import FeatureRuntime, load_runtime, usable_threads
 from detectors.whitening import PatchProjection
 from halfsigma import ArtifactError
@@ -61,7 +62,7 @@ def test_a_line_of_many_sizes_compiles_one_network_for_them_all(tmp_path: Path, 
     compiled = load_runtime(tmp_path, runtime.save(tmp_path))
     for size in ((64, 64), (64, 96), (128, 64)):
         compiled.features(_canvas(*size))
-    assert len(compiled._requests) == 1  # type: ignore[attr-defined]
+    assert len(compiled._compiled["patches",]._requests) == 1  # type: ignore[attr-defined]
 
 
 def test_a_network_compiled_for_one_size_scores_as_the_one_for_all_sizes(runtime: FeatureRuntime) -> None:
@@ -69,9 +70,10 @@ def test_a_network_compiled_for_one_size_scores_as_the_one_for_all_sizes(runtime
     projection = PatchProjection(np.zeros(304, np.float32), rng.normal(size=(304, 8)).astype(np.float32))
     bank = rng.normal(size=(50, 8)).astype(np.float32)
     canvas = _canvas(96, 160)
-    fixed = runtime.searcher(projection, bank, fixed_size=(96, 160))(canvas)
-    np.testing.assert_array_equal(fixed, runtime.searcher(projection, bank, fixed_size=None)(canvas))
-    np.testing.assert_array_equal(fixed, runtime.searcher(projection, bank, fixed_size=(64, 64))(canvas))
+    head = nearest_head(projection, bank, runtime=runtime)
+    fixed, dynamic, other = (runtime.network(head, fixed_size=size)(canvas)[0] for size in ((96, 160), None, (64, 64)))
+    np.testing.assert_array_equal(fixed, dynamic)
+    np.testing.assert_array_equal(fixed, other)
 
 
 def test_a_runtime_of_another_halfsigma_is_refused_with_the_remedy(tmp_path: Path) -> None:
