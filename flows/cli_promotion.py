@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,6 +55,28 @@ def rollback(line: LineName, json: Json = False) -> None:
     with open_workspace(Settings.from_environment()) as workspace:
         document = roll_back(workspace, line)
     show(document, as_json=json, people=facts)
+
+
+@app.command()
+def history(
+    line: LineName,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="FILE", help="Which version judged this image.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HASH", help="The same, by its SHA-256.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="INSTANT", help="A date or ISO instant, in the line's time zone; by default now."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Which version was deployed, or judged an image, at an instant, and why it was there."""
+    from flows.history import history_for_people, line_history
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = line_history(workspace, line, image=image, sha256=sha256, at=at)
+    show(document, as_json=json, people=history_for_people)
 
 
 @app.command()

@@ -6,9 +6,10 @@ import getpass
 from datetime import date
 from typing import Any
 
+from flows.history import publish_history
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, UnknownVersion
-from registry import audit, deployment, lines, retrains, scores
+from registry import audit, deployment, lines, promotion, retrains, scores
 from registry.deployment import Deployment
 
 
@@ -28,7 +29,17 @@ def promote_version(workspace: Workspace, line_name: str, number: int | None) ->
                 f"line {line_name!r} has no challenger to promote",
                 hint=f"name a version: halfsigma promote {line_name} --version N",
             )
-        after = deployment.promote(session, line, workspace.store, wanted, actor=_person(), document={})
+        after = promotion.promote(
+            session,
+            line,
+            workspace.store,
+            wanted,
+            replaces=deployed.champion,
+            actor=_person(),
+            document={"reason": "a person asked for it"},
+            cache=workspace.cache,
+        )
+    publish_history(workspace, line_name)
     return _document(line_name, after, state="promoted")
 
 
@@ -41,8 +52,17 @@ def roll_back(workspace: Workspace, line_name: str) -> dict[str, Any]:
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
-        deployment.follow(session, line, workspace.store, cache=workspace.cache)
-        after = deployment.rollback(session, line, workspace.store, actor=_person(), reason="a person asked for it")
+        deployed = deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        after = promotion.rollback(
+            session,
+            line,
+            workspace.store,
+            replaces=deployed.champion,
+            actor=_person(),
+            document={"reason": "a person asked for it"},
+            cache=workspace.cache,
+        )
+    publish_history(workspace, line_name)
     return _document(line_name, after, state="rolled_back")
 
 

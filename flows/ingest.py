@@ -15,7 +15,7 @@ from flows.workspace import Workspace
 from halfsigma import ImageError
 from registry import deployment, images, lines, scores
 from registry.scores import ScoreRow
-from registry.tables import Line
+from registry.tables import Line, utc_now
 
 BATCH_IMAGES = 64
 """A killed run loses at most this many scores; it is simply run again."""
@@ -91,6 +91,7 @@ def _judge(photograph: Photograph, version: DetectorVersion, *, name: str, line:
         score=judged.score,
         rejected=judged.rejected,
         covariates=judged.covariates,
+        judged_at=utc_now(),
     )
 
 

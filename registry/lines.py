@@ -224,6 +224,26 @@ def set_alias(session: Session, line: Line, alias: str, version: int | None, *, 
     return session.execute(statement).first() is not None
 
 
+def move_champion(session: Session, line: Line, *, start: int | None, to: int, at: datetime | None = None) -> bool:
+    """Mirror that the champion went from one version to another; False when the mirror was elsewhere, or there already.
+
+    Of several processes that mirror the same move, or one that looked long ago and one that did since, one is told True.
+    """
+    table = table_of(Alias)
+    since = at or utc_now()
+    if start is None:
+        row = {"line_id": line.id, "alias": "champion", "version": to, "since": since}
+        new = insert(session, Alias).values(row).on_conflict_do_nothing().returning(table.c.id)
+        return session.execute(new).first() is not None
+    moved = (
+        update(table)
+        .where(table.c.line_id == line.id, table.c.alias == "champion", table.c.version == start, table.c.version != to)
+        .values(version=to, since=since)
+        .returning(table.c.id)
+    )
+    return session.execute(moved).first() is not None
+
+
 def check_line_name(name: str) -> None:
     """UsageError unless the name can be part of MLflow's model name, a folder and a URL."""
     if not LINE_NAME.fullmatch(name):

@@ -25,6 +25,7 @@ TAG_MANIFEST = "halfsigma.manifest_sha256"
 TAG_LINE = "halfsigma.line"
 TAG_ORIGIN = "halfsigma.origin"
 TAG_BASE = "halfsigma.base_version"
+TAG_RESTORED = "halfsigma.restored_from"
 AWAY_S = 30.0
 """How long a failed look at the aliases stands, in seconds."""
 _MODEL_NAME = "model"

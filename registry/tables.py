@@ -39,6 +39,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 POLICIES = ("auto", "manual", "shadow")
 ALIASES = ("champion", "challenger", "previous")
 ORIGINS = ("fit", "retrain", "foreign")
+MOVES = ("promoted", "rolled_back")
 LABELS = ("good", "defect")
 VERDICTS = ("insufficient", "stable", "warning", "drift", "defect_burst", "sensor_fault")
 RETRAIN_STATES = (
@@ -222,6 +223,23 @@ class Alias(Base):
     since: Mapped[datetime]
 
 
+class PendingMove(Base):
+    """A move of the champion's alias that is under way, at most one a line; see registry/moves.py."""
+
+    __tablename__ = "pending_move"
+    __table_args__ = (one_of("action", MOVES),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"), unique=True)
+    token: Mapped[str]
+    action: Mapped[str]
+    from_version: Mapped[int | None]
+    to_version: Mapped[int]
+    actor: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    until: Mapped[datetime]
+
+
 class Image(Base):
     """An image the line has seen, by its content; where it lay last, and what a person said of it."""
 
@@ -261,6 +279,8 @@ class Score(Base):
     night: Mapped[date]
     score: Mapped[float]
     rejected: Mapped[bool] = mapped_column(server_default=false())
+    judged_at: Mapped[datetime | None]  # None: when it was photographed
+    shadow: Mapped[bool] = mapped_column(server_default=false())  # scored along by a challenger
     brightness: Mapped[float | None]
     contrast: Mapped[float | None]
     sharpness: Mapped[float | None]
