@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from detectors.efficientad import EfficientAd
 from detectors.padim import Padim
 from detectors.patchcore import PatchCore
 from detectors.protocol import Detector
 from halfsigma import ArtifactError, UsageError
 
-FAMILIES: dict[str, type[Detector]] = {PatchCore.family: PatchCore, Padim.family: Padim}
+FAMILIES: dict[str, type[Detector]] = {each.family: each for each in (PatchCore, Padim, EfficientAd)}
 
 
 def family_named(name: str) -> type[Detector]:
