@@ -33,7 +33,13 @@ WORKER = Path(__file__).parent / "drift_tools" / "worker.py"
 PACKAGES: dict[str, tuple[str, ...]] = {
     "halfsigma": (),
     "evidently": ("evidently==0.7.23", "pandas<3"),
-    "nannyml": ("nannyml",),
+    "nannyml": (
+        "nannyml",
+        "statsmodels",
+        "pandas<2.3",
+        "plotly<6",
+        "scikit-learn<1.7",
+    ),  # it asks for less than it uses
     "alibi_detect": ("alibi-detect[torch]",),
     "frouros": ("frouros",),
     "river": ("river", "numpy"),
@@ -63,30 +69,35 @@ def main() -> None:
     parser.add_argument("--years", type=int, default=4, help="quiet line-years in each condition")
     parser.add_argument("--repeats", type=int, default=20, help="lines for each shift in each condition")
     parser.add_argument("--lines", type=int, default=1000, help="of 2,000 scores, for the clock")
+    parser.add_argument(
+        "--folder", type=Path, help="keeps logs and answers there; a tool that answered is not asked again"
+    )
     parser.add_argument("--only", nargs="*", choices=list(PACKAGES), default=list(PACKAGES))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     pythons = {name: _python(options.environments, name) for name in options.only}
-    with tempfile.TemporaryDirectory() as folder:
-        logs, clock = Path(folder) / "logs", Path(folder) / "clock.npz"
-        logs.mkdir()
-        write_simulated(logs, years=options.years, repeats=options.repeats, seed=options.seed)
-        tiles = tile_scores(options.images, seed=options.seed, cache=options.cache)
-        write_tiles(logs, tiles.tables, years=options.years, repeats=5 * options.repeats, seed=options.seed)
-        write_many_lines(clock, lines=options.lines, n=2000, m=300, seed=options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        logs, clock = folder / "logs", folder / "clock.npz"
+        if not clock.exists():
+            logs.mkdir(parents=True, exist_ok=True)
+            write_simulated(logs, years=options.years, repeats=options.repeats, seed=options.seed)
+            tiles = tile_scores(options.images, seed=options.seed, cache=options.cache)
+            write_tiles(logs, tiles.tables, years=options.years, repeats=5 * options.repeats, seed=options.seed)
+            write_many_lines(clock, lines=options.lines, n=2000, m=300, seed=options.seed)
         found: dict[str, list[Answers]] = {}
         versions: dict[str, str] = {}
         seconds: dict[str, dict[str, float]] = {}
         for name, python in pythons.items():
-            answers = Path(folder) / f"{name}.npz"
+            answers, times = folder / f"{name}.npz", folder / f"{name}.time.json"
             print(f"{name} …", file=sys.stderr, flush=True)
-            _work(python, name, "judge", logs, answers)
+            if not times.exists():
+                _work(python, name, "judge", logs, answers)
+                _work(python, name, "time", clock, times)
             versions[name] = json.loads(answers.with_suffix(".json").read_text())["version"]
             for method, given in _read(answers).items():
                 found[f"{name} {method}"] = given
-            times = answers.with_suffix(".time.json")
-            _work(python, name, "time", clock, times)
             seconds[name] = {method: each["seconds"] for method, each in json.loads(times.read_text()).items()}
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     _print_simulated(found)
