@@ -309,6 +309,29 @@ def drill(
 
 
 @app.command()
+def bakeoff(
+    line: LineName,
+    good: Annotated[Path, typer.Option("--good", metavar="DIR", help="Images of good parts only.")],
+    defect: Annotated[
+        Path | None, typer.Option("--defect", metavar="DIR", help="Defects to judge by; else synthetic ones.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Time budget of all families together.")] = 30.0,
+    json: Json = False,
+) -> None:
+    """Fit every detector family on your images, measure what each costs and finds, and recommend one with its reason."""
+    from flows.bakeoff.document import bakeoff_document, bakeoff_for_people
+    from flows.bakeoff.page import write_page
+    from flows.bakeoff.running import run_bakeoff
+    from flows.progress import progress_bar
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"bakeoff {line}") as progress:
+        done = run_bakeoff(workspace, line, good_folder=good, defect_folder=defect, minutes=minutes, progress=progress)
+        page = write_page(done, workspace.settings.home / "reports" / line / "bakeoff.html")
+    show(bakeoff_document(done, str(page)), as_json=json, people=bakeoff_for_people)
+
+
+@app.command()
 def configure(
     line: LineName,
     policy: Annotated[str | None, typer.Option(metavar="auto|manual|shadow", help="How it promotes.")] = None,
