@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from detectors.coreset import greedy_coreset
 from detectors.framing import Framing
 from detectors.patchcore import PatchCore, PatchCoreSettings
 from detectors.position import PartTemplate, small_gray
+from detectors.protocol import FitContext
 from detectors.runtime import FeatureRuntime, build_runtime
 from detectors.version import DetectorVersion
 from detectors.whitening import PatchProjection
@@ -110,7 +110,7 @@ def _ours(material: Material, bank: NDArray[np.float32]) -> tuple[dict[str, Call
         list(material.images[:N_BANK_IMAGES]),
         runtime=build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD, kind="openvino"),
         settings=usual,
-        seed=0,
+        context=FitContext(),
     ).model
     queries = material.runtime.features(material.images[-1]).reshape(-1, bank.shape[1])
     index = MemoryBank(bank)
@@ -129,8 +129,7 @@ def _patchcore(runtime: FeatureRuntime, bank: NDArray[np.float32]) -> PatchCore:
     """A PatchCore with anomalib's bank; a full rotation changes no distance."""
     projection = PatchProjection.fit(bank, dimensions=bank.shape[1])
     settings = PatchCoreSettings(bank_size=len(bank), dimensions=bank.shape[1], canvas_size=(256, 256))
-    arrays = {"bank": projection.apply(bank), **projection.arrays()}
-    return PatchCore.restore(arrays=arrays, settings=asdict(settings), runtime=runtime)
+    return PatchCore(runtime, projection, projection.apply(bank), settings)
 
 
 def _time(call: Callable[..., object], images: NDArray[np.uint8]) -> tuple[list[float], float, list[float]]:

@@ -23,7 +23,7 @@ from detectors.runtime import load_runtime
 from detectors.version import DetectorVersion
 from halfsigma import ArtifactError, __version__
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
 _MODEL = "model.safetensors"
@@ -96,7 +96,7 @@ def _restore(folder: Path, manifest: Mapping[str, Any]) -> DetectorVersion:
         framing=Framing(**manifest["framing"]),
         white_level=manifest["white_level"],
         runtime=runtime,
-        model=family.restore(arrays=arrays, settings=manifest["settings"], runtime=runtime),
+        model=family.restore(arrays=arrays, settings=manifest["settings"], runtime=runtime, folder=folder),
         template=template,
         threshold=Threshold(**manifest["threshold"]),
         reference_scores=np.asarray(reference["scores"], np.float64),
@@ -127,6 +127,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _write(version: DetectorVersion, folder: Path) -> str:
     runtime_record = version.runtime.save(folder)
+    version.model.save_network(folder)
     arrays = {**version.model.arrays(), _TEMPLATE_KEY: version.template.mean_image}
     arrays[_POSITION_KEY] = version.template.operator
     # safetensors writes the buffer as it lies: a transposed view would come back scrambled

@@ -23,6 +23,8 @@ _EMBEDDED_TAPS = ("blocks.4", "blocks.5")
 """Strides 16 and 32, 112 + 192 channels: docs/decisions/features-and-aggregation.md says how blind the choice was."""
 _USUAL_STRIDES = (8, 16)
 """Of the two middle stages that the PatchCore paper reads (``layer2`` and ``layer3`` of a ResNet)."""
+_STAGE_STRIDES = (4, 8, 16)
+"""What reverse distillation and the flows read: ``layer1`` to ``layer3`` of a ResNet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,13 @@ class Backbone:
     Attributes:
         network: (batch, 3, h, w) float32 in, any output.
         taps: modules of ``network`` whose outputs, (batch, channels, h / stride, w / stride), are the features.
+        stages: stride → the module at the end of that stage, of `_STAGE_STRIDES`, as far as the network has them.
         mean, std: per channel, on a scale of 0…1.
     """
 
     network: torch.nn.Module
     taps: tuple[str, ...]
+    stages: dict[int, str]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -102,7 +106,9 @@ def _create(spec: BackboneSpec, *, pretrained: bool) -> Backbone:
         raise DetectorError(f"{name} has no module {missing[0]!r}", hint=f"it has: {', '.join(list(modules)[1:20])} …")
     network.eval().requires_grad_(False)
     configuration = network.default_cfg
-    return Backbone(network, taps, tuple(configuration["mean"]), tuple(configuration["std"]))
+    known = {int(each["reduction"]): str(each["module"]) for each in getattr(network, "feature_info", ())}
+    stages = {stride: known[stride] for stride in _STAGE_STRIDES if known.get(stride) in modules}
+    return Backbone(network, taps, stages, tuple(configuration["mean"]), tuple(configuration["std"]))
 
 
 def _usual_taps(network: torch.nn.Module, *, name: str) -> tuple[str, ...]:

@@ -12,6 +12,12 @@ from halfsigma import DetectorError, TooFewImages
 
 MIN_REFERENCE = 20
 """Below this the reference's standard deviation is known to ± 16 % at best, and half of it means little."""
+REFERENCE_SHARE = 0.2
+USUAL_REFERENCE, MOST_REFERENCE = 60, 300
+"""Images held out: a fifth, but 60 if that is no more than a third, since thresholds from fewer promise little; of
+more than 300 the threshold's spread hardly gains."""
+LEAST_FITTED = 12
+"""What a training is left with at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +65,44 @@ def fold_of(n_images: int, *, n_folds: int, rng: np.random.Generator) -> NDArray
     folds = np.arange(n_images, dtype=np.int64) % n_folds
     rng.shuffle(folds)
     return folds
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Which images a trained family learns from, and which tell when to stop, how to scale and what is normal."""
+
+    fitted: NDArray[np.int64]
+    reference: NDArray[np.int64]
+
+
+def n_held_out(n_images: int) -> int:
+    """How many images of a fit are held out for the reference.
+
+    >>> [n_held_out(n) for n in (35, 100, 180, 300, 1000, 5000)]
+    [20, 33, 60, 60, 200, 300]
+    """
+    wanted = min(max(USUAL_REFERENCE, round(REFERENCE_SHARE * n_images)), n_images // 3, MOST_REFERENCE)
+    return max(MIN_REFERENCE, wanted)
+
+
+def hold_out(n_images: int, *, seed: int, seen: NDArray[np.bool_] | None = None) -> HeldOut:
+    """Draw the reference of a family for which cross-fitting is too dear.
+
+    Args:
+        n_images: to fit.
+        seed: of the draw.
+        seen: (n_images,) bool, images that the training's start has learned from; they are fitted on.
+
+    Raises:
+        TooFewImages: after taking the reference away less than `LEAST_FITTED` remain, or too few images are unseen.
+    """
+    n = n_held_out(n_images)
+    eligible = np.arange(n_images) if seen is None else np.flatnonzero(~seen)
+    if n_images - n < LEAST_FITTED or len(eligible) < n:
+        raise TooFewImages(
+            f"{n_images} images, {len(eligible)} of them new; expected at least {MIN_REFERENCE + LEAST_FITTED} for a "
+            f"detector that is trained, {n} of them new for its reference",
+            hint="give more good images to fit, or use padim or patchcore",
+        )
+    reference = np.sort(np.random.default_rng(seed).choice(eligible, n, replace=False)).astype(np.int64)
+    return HeldOut(np.setdiff1d(np.arange(n_images, dtype=np.int64), reference), reference)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.calibration import conformal_threshold
+from detectors.calibration import conformal_threshold, n_held_out
 from detectors.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.framing import Framing
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
 from detectors.position import PartTemplate, measure_position, small_gray
-from detectors.protocol import Detector, Progress, no_progress
+from detectors.protocol import Detector, FitContext, Progress, no_progress
 from detectors.responses import MOST_IMAGES, measure_responses
 from detectors.runtime import FeatureRuntime
 from detectors.version import DetectorVersion
@@ -87,6 +88,8 @@ def fit_version(
     fpr_budget: float,
     seed: int,
     progress: Progress = no_progress,
+    warm_start: DetectorVersion | None = None,
+    checkpoint: Path | None = None,
 ) -> DetectorVersion:
     """A calibrated version from prepared good images.
 
@@ -97,9 +100,14 @@ def fit_version(
         fpr_budget: accepted share of rejected good images.
         seed: makes the fit repeatable, bit for bit on one machine.
         progress: told of each step.
+        warm_start: a version to go on from, if its model is of the same family: a retrain passes its champion.
+        checkpoint: a folder in which an unfinished training is kept.
     """
     images = goods.prepared
-    fitted = family.fit([image.canvas for image in images], runtime=runtime, seed=seed, progress=progress)
+    context = FitContext(seed=seed, progress=progress, checkpoint=checkpoint)
+    if warm_start is not None and warm_start.model.family == family.family:
+        context = _warm(context, warm_start, images)
+    fitted = family.fit([image.canvas for image in images], runtime=runtime, context=context)
     template = PartTemplate.of([image.small for image in images])
     measured = [images[i].appearance | measure_position(images[i].small, template) for i in fitted.reference_index]
     return DetectorVersion(
@@ -133,6 +141,15 @@ def with_responses(
         item.pixels for item in read_ahead([images[i].path for i in order]) if not isinstance(item, Unreadable)
     ]
     return replace(version, responses=measure_responses(version, photographs, seed=seed, progress=progress))
+
+
+def _warm(context: FitContext, version: DetectorVersion, images: Sequence[PreparedImage]) -> FitContext:
+    """With the version's model to go on from, unless it has seen so many of the images that no reference is left."""
+    known = set(cast("Iterable[str]", version.provenance.get("fit_images_sha256", ())))
+    seen = np.array([image.sha256 in known for image in images], bool)
+    if (~seen).sum() < n_held_out(len(images)):
+        return context
+    return replace(context, warm_start=version.model, seen=seen)
 
 
 def _prepare_one(path: Path, sha256: str, pixels: Pixels, *, framing: Framing, white_level: int) -> PreparedImage:

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from detectors.bank import MemoryBank
 from detectors.calibration import fold_of
 from detectors.coreset import greedy_coreset
-from detectors.protocol import Fitted, ImageScore, Progress, no_progress
+from detectors.protocol import FitContext, Fitted, ImageScore, common_size
 from detectors.runtime import CanvasSize, FeatureRuntime, PatchSearch
 from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
 
@@ -67,9 +68,8 @@ class PatchCore:
         canvases: Sequence[NDArray[np.uint8]],
         *,
         runtime: FeatureRuntime,
-        seed: int,
+        context: FitContext,
         settings: PatchCoreSettings | None = None,
-        progress: Progress = no_progress,
     ) -> Fitted[Self]:
         """Build the bank from all canvases, and score each one by a bank that never saw it.
 
@@ -80,12 +80,11 @@ class PatchCore:
         Args:
             canvases: (h, w, 3) uint8 each, sides multiples of the stride.
             runtime: the frozen backbone.
-            seed: of the folds and of the coreset's first pick.
+            context: its seed is that of the folds and of the coreset's first pick.
             settings: by default `PatchCoreSettings`.
-            progress: told of features and folds.
         """
-        sizes = {(canvas.shape[0], canvas.shape[1]) for canvas in canvases}
-        settings = replace(settings or PatchCoreSettings(), canvas_size=sizes.pop() if len(sizes) == 1 else None)
+        seed, progress = context.seed, context.progress
+        settings = replace(settings or PatchCoreSettings(), canvas_size=common_size(canvases))
         raw, grids = [], []
         for index, canvas in enumerate(canvases):
             progress("features", index, len(canvases))
@@ -130,9 +129,17 @@ class PatchCore:
     def settings_record(self) -> dict[str, object]:
         return asdict(self._settings)
 
+    def save_network(self, folder: Path) -> None:
+        """Nothing: the search is made of the arrays."""
+
     @classmethod
     def restore(
-        cls, *, arrays: Mapping[str, NDArray[np.float32]], settings: Mapping[str, object], runtime: FeatureRuntime
+        cls,
+        *,
+        arrays: Mapping[str, NDArray[np.float32]],
+        settings: Mapping[str, object],
+        runtime: FeatureRuntime,
+        folder: Path,
     ) -> Self:
         chosen = PatchCoreSettings(**cast("dict[str, Any]", dict(settings)))
         if chosen.canvas_size is not None:  # JSON has no tuples

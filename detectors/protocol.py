@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.runtime import FeatureRuntime
+from detectors.runtime import CanvasSize, FeatureRuntime
 
 ModelT = TypeVar("ModelT")
 
@@ -19,6 +20,29 @@ Progress = Callable[[str, int, int], None]
 
 def no_progress(what: str, done: int, total: int) -> None:
     """A `Progress` that shows nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitContext:
+    """What a fit is given besides its images; a family takes what it needs.
+
+    Attributes:
+        seed: of all that is random: the same seed and images fit the same model, bit for bit on one machine.
+        progress: told of each step.
+        warm_start: a model of the same family to go on from, or None; families that learn in one pass ignore it.
+        seen: (n,) bool, the canvases that ``warm_start`` may have learned from: they must not stand in the reference.
+        checkpoint: a folder in which an unfinished training is kept, so that one that was killed goes on; or None.
+    """
+
+    seed: int = 0
+    progress: Progress = no_progress
+    warm_start: Detector | None = None
+    seen: NDArray[np.bool_] | None = None
+    checkpoint: Path | None = None
+
+    def from_scratch(self) -> FitContext:
+        """The same without a warm start."""
+        return replace(self, warm_start=None, seen=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +72,7 @@ class Detector(Protocol):
 
     @classmethod
     def fit(
-        cls, canvases: Sequence[NDArray[np.uint8]], *, runtime: FeatureRuntime, seed: int, progress: Progress
+        cls, canvases: Sequence[NDArray[np.uint8]], *, runtime: FeatureRuntime, context: FitContext
     ) -> Fitted[Self]:
         """Learn what good canvases, each (h, w, 3) uint8, look like, and score them by a model without them."""
         ...
@@ -65,9 +89,24 @@ class Detector(Protocol):
         """What was chosen, JSON-able."""
         ...
 
+    def save_network(self, folder: Path) -> None:
+        """Write what `restore` needs besides arrays and settings: a trained network as its runtime runs it."""
+        ...
+
     @classmethod
     def restore(
-        cls, *, arrays: Mapping[str, NDArray[np.float32]], settings: Mapping[str, object], runtime: FeatureRuntime
+        cls,
+        *,
+        arrays: Mapping[str, NDArray[np.float32]],
+        settings: Mapping[str, object],
+        runtime: FeatureRuntime,
+        folder: Path,
     ) -> Self:
-        """The model that `arrays` and `settings_record` describe."""
+        """The model that `arrays`, `settings_record` and what `save_network` wrote into ``folder`` describe."""
         ...
+
+
+def common_size(canvases: Sequence[NDArray[np.uint8]]) -> CanvasSize | None:
+    """(height, width) of all canvases, None when they differ."""
+    sizes = {(canvas.shape[0], canvas.shape[1]) for canvas in canvases}
+    return sizes.pop() if len(sizes) == 1 else None

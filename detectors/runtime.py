@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -12,20 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbone import Backbone, BackboneSpec, empty_backbone, load_backbone
+from detectors.tracing import PATCHES, map_names, patch_module, read_ir, to_openvino, write_ir
 from halfsigma import ArtifactError, DetectorError
 
 if TYPE_CHECKING:
     import openvino
     import torch
 
+    from detectors.head import Head
     from detectors.whitening import PatchProjection
 
 RuntimeName = Literal["openvino", "torch"]
 CanvasSize = tuple[int, int]
 """(height, width) in pixels."""
 
-_IR_FILE = "backbone.xml"
-_IR_WEIGHTS_FILE = "backbone.bin"
+CANVAS = "canvas"
+"""What a head asks for that reads the image itself."""
+
+_FILE = "backbone"
 _TORCH_FILE = "backbone.safetensors"
 _TRACED_SIDE_PX = 256
 """Any multiple of 32 gives the same graph: "same" padding of even sizes does not depend on the size."""
@@ -35,9 +38,26 @@ class FeatureRuntime(Protocol):
     """A frozen backbone, ready to turn one canvas into patch features."""
 
     name: RuntimeName
+    map_names: tuple[str, ...]
+    """What `maps` can give: ``patches``, and ``stride4``, ``stride8``, ``stride16`` where the backbone has them."""
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(height, width, 3) uint8, sides multiples of 32 → (rows, columns, channels) float32 patch features."""
+        ...
+
+    def maps(self, canvas: NDArray[np.uint8], names: Sequence[str]) -> tuple[NDArray[np.float32], ...]:
+        """The maps of these names, each (rows, columns, channels) float32; ``patches`` equals `features`.
+
+        Raises:
+            DetectorError: the backbone has no such map.
+        """
+        ...
+
+    def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
+        """Backbone and ``head`` as one: from a canvas to what the head returns.
+
+        Canvases of ``fixed_size`` are computed fastest.
+        """
         ...
 
     def searcher(
@@ -51,6 +71,14 @@ class FeatureRuntime(Protocol):
 
     def save(self, folder: Path) -> dict[str, object]:
         """Write what `load_runtime` needs into ``folder``; returns a JSON-able record."""
+        ...
+
+
+class CanvasNetwork(Protocol):
+    """One canvas's maps."""
+
+    def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """(height, width, 3) uint8 → the network's outputs without their batch axis."""
         ...
 
 
@@ -85,10 +113,11 @@ def build_runtime(spec: BackboneSpec, *, neighbourhood: int, kind: RuntimeName |
     backbone = load_backbone(spec)
     if kind is None:
         kind = "torch" if torch.cuda.is_available() else "openvino"
-    module = _patch_module(backbone, neighbourhood=neighbourhood)
     if kind == "torch":
-        return TorchRuntime(module, spec.architecture, taps=backbone.taps, neighbourhood=neighbourhood)
-    return OpenVinoRuntime(_convert(module))
+        return TorchRuntime(backbone, spec.architecture, neighbourhood=neighbourhood)
+    example = torch.zeros(1, _TRACED_SIDE_PX, _TRACED_SIDE_PX, 3, dtype=torch.uint8)
+    model = to_openvino(patch_module(backbone, neighbourhood=neighbourhood), [example])
+    return OpenVinoRuntime(model, map_names(backbone))
 
 
 def load_runtime(folder: Path, record: dict[str, object]) -> FeatureRuntime:
@@ -98,7 +127,7 @@ def load_runtime(folder: Path, record: dict[str, object]) -> FeatureRuntime:
         ArtifactError: the record names a runtime that this version of halfsigma does not know.
     """
     if record["name"] == "openvino":
-        return OpenVinoRuntime(_read_ir(folder))
+        return OpenVinoRuntime(read_ir(folder, _FILE), tuple(cast("list[str]", record["maps"])))
     if record["name"] == "torch":
         return TorchRuntime.load(folder, record)
     raise ArtifactError(f"unknown runtime {record['name']!r}", hint="install the halfsigma that wrote this version")
@@ -109,18 +138,22 @@ class OpenVinoRuntime:
 
     name: RuntimeName = "openvino"
 
-    def __init__(self, model: object, *, fixed_size: CanvasSize | None = None) -> None:
-        import openvino
-
-        self._model: openvino.Model = model
-        self._fixed_size = fixed_size
-        self._core = openvino.Core()
-        self._requests: dict[CanvasSize | None, openvino.InferRequest] = {}
+    def __init__(self, model: openvino.Model, map_names: tuple[str, ...]) -> None:
+        self._model = model
+        self.map_names = map_names
+        self._compiled: dict[tuple[str, ...], _Compiled] = {}
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
-        request = self._request_for((canvas.shape[0], canvas.shape[1]))
-        request.infer({0: canvas[None]}, share_inputs=True)
-        return np.array(request.get_output_tensor(0).data[0], np.float32, copy=True)
+        return self.maps(canvas, (PATCHES,))[0]
+
+    def maps(self, canvas: NDArray[np.uint8], names: Sequence[str]) -> tuple[NDArray[np.float32], ...]:
+        wanted = tuple(names)
+        if wanted not in self._compiled:
+            self._compiled[wanted] = _Compiled(_with_outputs(self._model, self.map_names, wanted))
+        return self._compiled[wanted](canvas)
+
+    def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
+        return _Compiled(_with_head(self._model, self.map_names, head), fixed_size=fixed_size)
 
     def searcher(
         self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
@@ -130,13 +163,36 @@ class OpenVinoRuntime:
         OpenVINO, numpy's BLAS and FAISS's OpenMP have a thread pool each, whose idle threads spin on the processors
         that the next library needs. One graph has one pool: a third of the processor time.
         """
-        return OpenVinoRuntime(_with_search(self._model, projection, bank), fixed_size=fixed_size).features
+        search = _Compiled(_with_search(self._model, projection, bank), fixed_size=fixed_size)
+        return lambda canvas: search(canvas)[0]
 
     def save(self, folder: Path) -> dict[str, object]:
         import openvino
 
-        openvino.save_model(self._model, folder / _IR_FILE, compress_to_fp16=False)
-        return {"name": self.name, "precision": "f32", "openvino": openvino.__version__}
+        write_ir(self._model, folder, _FILE)
+        return {
+            "name": self.name,
+            "precision": "f32",
+            "openvino": openvino.__version__,
+            "maps": list(self.map_names),
+        }
+
+
+class _Compiled:
+    """A model of one canvas, compiled when it is first asked."""
+
+    def __init__(self, model: openvino.Model, *, fixed_size: CanvasSize | None = None) -> None:
+        import openvino
+
+        self._model = model
+        self._fixed_size = fixed_size
+        self._core = openvino.Core()
+        self._requests: dict[CanvasSize | None, openvino.InferRequest] = {}
+
+    def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        request = self._request_for((canvas.shape[0], canvas.shape[1]))
+        request.infer({0: canvas[None]}, share_inputs=True)
+        return tuple(np.array(tensor.data[0], np.float32, copy=True) for tensor in request.output_tensors)
 
     def _request_for(self, size: CanvasSize) -> openvino.InferRequest:
         """Compiled for the line's own canvas size, which is up to a third faster, and once for all other sizes.
@@ -165,16 +221,15 @@ class TorchRuntime:
 
     name: RuntimeName = "torch"
 
-    def __init__(
-        self, module: torch.nn.Module, architecture: str, *, taps: tuple[str, ...], neighbourhood: int
-    ) -> None:
+    def __init__(self, backbone: Backbone, architecture: str, *, neighbourhood: int) -> None:
         import torch
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._module = module.to(self._device)
+        self._module = patch_module(backbone, neighbourhood=neighbourhood).to(self._device)
         self._architecture = architecture
-        self._taps = taps
+        self._taps = backbone.taps
         self._neighbourhood = neighbourhood
+        self.map_names = map_names(backbone)
 
     def searcher(
         self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
@@ -187,7 +242,7 @@ class TorchRuntime:
 
         def search(canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
             with torch.inference_mode():
-                patches = self._module(torch.from_numpy(canvas)[None].to(self._device))[0]
+                patches = self._maps(canvas)[PATCHES][0]
                 queries = (patches.flatten(0, 1) - mean) @ matrix
                 nearest = torch.cdist(queries, anchors).amin(dim=1).reshape(patches.shape[:2])
             return np.asarray(nearest.cpu().numpy(), np.float32)
@@ -195,11 +250,35 @@ class TorchRuntime:
         return search
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.maps(canvas, (PATCHES,))[0]
+
+    def maps(self, canvas: NDArray[np.uint8], names: Sequence[str]) -> tuple[NDArray[np.float32], ...]:
+        _check_names(names, self.map_names)
+        found = self._maps(canvas)
+        return tuple(np.asarray(found[name][0].cpu().numpy(), np.float32) for name in names)
+
+    def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
+        import torch
+
+        _check_names([name for name in head.inputs if name != CANVAS], self.map_names)
+        module = cast("torch.nn.Module", head.module).to(self._device)
+
+        def compute(canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+            with torch.inference_mode():
+                given = self._maps(canvas) if set(head.inputs) - {CANVAS} else {}
+                given[CANVAS] = torch.from_numpy(canvas)[None].to(self._device)
+                found = module(*(given[name] for name in head.inputs))
+            outputs = found if isinstance(found, tuple) else (found,)
+            return tuple(np.asarray(each[0].cpu().numpy(), np.float32) for each in outputs)
+
+        return compute
+
+    def _maps(self, canvas: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
         import torch
 
         with torch.inference_mode():
-            patches = self._module(torch.from_numpy(canvas)[None].to(self._device))
-        return np.asarray(patches[0].cpu().numpy(), np.float32)
+            found = self._module(torch.from_numpy(canvas)[None].to(self._device))
+        return dict(zip(self.map_names, found, strict=True))
 
     def save(self, folder: Path) -> dict[str, object]:
         import torch
@@ -222,53 +301,46 @@ class TorchRuntime:
         from safetensors.torch import load_file
 
         spec = BackboneSpec(str(record["architecture"]), taps=tuple(cast("list[str]", record["taps"])))
-        neighbourhood = cast("int", record["neighbourhood"])
-        module = _patch_module(empty_backbone(spec), neighbourhood=neighbourhood)
-        module.load_state_dict(load_file(folder / _TORCH_FILE))
-        return cls(module, spec.architecture, taps=spec.taps, neighbourhood=neighbourhood)
+        runtime = cls(empty_backbone(spec), spec.architecture, neighbourhood=cast("int", record["neighbourhood"]))
+        runtime._module.load_state_dict(load_file(folder / _TORCH_FILE))
+        return runtime
 
 
-def _patch_module(backbone: Backbone, *, neighbourhood: int) -> torch.nn.Module:
-    """Normalise, run the backbone, average each patch with its neighbours, and join the taps on the finest grid.
+def _check_names(names: Sequence[str], offered: Sequence[str]) -> None:
+    missing = [name for name in names if name not in offered]
+    if missing:
+        raise DetectorError(
+            f"this backbone gives no map {missing[0]!r}; it gives {', '.join(offered)}",
+            hint="choose a convolutional backbone with stages of stride 4, 8 and 16",
+        )
 
-    PatchCore, Roth et al. 2022, section 3.1: locally aware patch features; the coarser stages are brought to the
-    finest one's grid bilinearly.
-    """
-    import torch
-    from torch.nn import functional
 
-    class PatchFeatures(torch.nn.Module):  # type: ignore[misc]  # torch is not followed
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = backbone.network
-            self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1) * 255.0)
-            self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1) * 255.0)
-            self._tapped: dict[str, torch.Tensor] = {}
-            modules = dict(self.network.named_modules())
-            for tap in backbone.taps:
-                modules[tap].register_forward_hook(self._keep(tap))
+def _sources(graph: openvino.Model, map_names: Sequence[str]) -> dict[str, openvino.Output]:
+    found = dict(zip(map_names, (result.input_value(0) for result in graph.get_results()), strict=True))
+    return {CANVAS: graph.get_parameters()[0].output(0), **found}
 
-        def _keep(self, tap: str) -> Callable[[torch.nn.Module, object, torch.Tensor], None]:
-            def hook(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-                self._tapped[tap] = output
 
-            return hook
+def _with_outputs(model: openvino.Model, map_names: Sequence[str], wanted: Sequence[str]) -> openvino.Model:
+    """The network's graph with these maps alone; what only others need is not computed."""
+    import openvino
+    from openvino import opset13 as op
 
-        def forward(self, canvas: torch.Tensor) -> torch.Tensor:
-            pixels = (canvas.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
-            self.network(pixels)
-            maps = [self._tapped.pop(tap) for tap in backbone.taps]
-            joined = []
-            for each in maps:
-                local = each
-                if neighbourhood > 1:
-                    local = functional.avg_pool2d(each, neighbourhood, 1, neighbourhood // 2, count_include_pad=False)
-                if each is not maps[0]:
-                    local = functional.interpolate(local, size=maps[0].shape[-2:], mode="bilinear", align_corners=False)
-                joined.append(local)
-            return torch.cat(joined, dim=1).permute(0, 2, 3, 1)
+    _check_names(wanted, map_names)
+    graph = model.clone()
+    sources = _sources(graph, map_names)
+    return openvino.Model([op.result(sources[name]) for name in wanted], graph.get_parameters(), "maps")
 
-    return PatchFeatures().eval().requires_grad_(False)
+
+def _with_head(model: openvino.Model, map_names: Sequence[str], head: Head) -> openvino.Model:
+    """The network's graph with the head's behind it."""
+    import openvino
+
+    _check_names([name for name in head.inputs if name != CANVAS], map_names)
+    graph, tail = model.clone(), cast("openvino.Model", head.model).clone()
+    sources = _sources(graph, map_names)
+    for parameter, name in zip(tail.get_parameters(), head.inputs, strict=True):
+        parameter.output(0).replace(sources[name])
+    return openvino.Model(tail.get_results(), graph.get_parameters(), "network")
 
 
 def _with_search(model: openvino.Model, projection: PatchProjection, bank: NDArray[np.float32]) -> openvino.Model:
@@ -277,7 +349,7 @@ def _with_search(model: openvino.Model, projection: PatchProjection, bank: NDArr
     from openvino import opset13 as op
 
     graph = model.clone()
-    patches = graph.output(0).get_node().input_value(0)  # (1, rows, columns, channels)
+    patches = graph.get_results()[0].input_value(0)  # (1, rows, columns, channels)
     last = op.constant(np.array([3]))
     centred = op.subtract(patches, op.constant(projection.mean.reshape(1, 1, 1, -1)))
     queries = op.matmul(centred, op.constant(np.ascontiguousarray(projection.matrix)), False, False)
@@ -287,34 +359,3 @@ def _with_search(model: openvino.Model, projection: PatchProjection, bank: NDArr
     own = op.reduce_sum(op.multiply(queries, queries), last, False)
     distances = op.sqrt(op.relu(op.add(least, own)))
     return openvino.Model([op.result(distances)], graph.get_parameters(), "patch_distances")
-
-
-def _convert(module: torch.nn.Module) -> object:
-    import warnings
-
-    import openvino
-    import torch
-
-    example = torch.zeros(1, _TRACED_SIDE_PX, _TRACED_SIDE_PX, 3, dtype=torch.uint8)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns of every constant that a shape becomes
-            traced = torch.jit.freeze(torch.jit.trace(module, example))
-            model = openvino.convert_model(traced, input=[(openvino.PartialShape([1, -1, -1, 3]), openvino.Type.u8)])
-    except (RuntimeError, ValueError) as error:
-        raise DetectorError(
-            f"this backbone cannot be converted to OpenVINO: {error}", hint="use the torch runtime for it"
-        ) from error
-    with tempfile.TemporaryDirectory() as folder:
-        # saving fuses constants: only a model that was saved once scores bit for bit like the one loaded later
-        openvino.save_model(model, Path(folder) / _IR_FILE, compress_to_fp16=False)
-        return _read_ir(Path(folder))
-
-
-def _read_ir(folder: Path) -> object:
-    import openvino
-
-    try:
-        return openvino.Core().read_model(folder / _IR_FILE, folder / _IR_WEIGHTS_FILE)
-    except RuntimeError as error:
-        raise ArtifactError(f"{_IR_FILE} cannot be read: {error}", hint="restore the version's files") from error

@@ -41,6 +41,8 @@ MAX_GOLDEN = 200
 _CURATED = "curated.json"
 _GATES = "gates.json"
 _FITTED = "fitted_scores.json"
+_TRAINING = "training"
+"""Checkpoints: a retrain that was killed goes on with its training."""
 
 
 def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_version: int, reason: str) -> Retrain:
@@ -145,7 +147,8 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     goods = prepare(paths, framing=champion.framing, white_level=champion.white_level, progress=progress)
     # a file that was replaced since the curation is another image, which nobody looked at
     goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 in chosen))
-    challenger = _fit_goods(goods, champion, line, progress)
+    training = folder / _TRAINING
+    challenger = _fit_goods(goods, champion, line, progress, training)
     with workspace.database.session() as session:
         cleared = {image.sha256 for image in images.labelled(session, line, "good")}
     outliers = second_look(
@@ -159,10 +162,10 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
         paths = [path for path in paths if path not in suspects]
         curation = _leave_out(folder / _CURATED, suspects)
         goods = _without(goods, suspects)
-        challenger = _fit_goods(goods, champion, line, progress)
+        challenger = _fit_goods(goods, champion, line, progress, training)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
     probes = _probes(paths)
-    twin = _fit_goods(_without(goods, probes), champion, line, progress)
+    twin = _fit_goods(_without(goods, probes), champion, line, progress, training)
     for name, version in (("challenger", challenger), ("twin", twin)):
         shutil.rmtree(folder / name, ignore_errors=True)
         save_version(version, folder / name)
@@ -172,7 +175,10 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     return _advance(workspace, retrain, "fitted", document)
 
 
-def _fit_goods(goods: GoodImages, champion: DetectorVersion, line: Line, progress: Progress) -> DetectorVersion:
+def _fit_goods(
+    goods: GoodImages, champion: DetectorVersion, line: Line, progress: Progress, training: Path
+) -> DetectorVersion:
+    """A family that is trained goes on from the champion, the twin too, which has seen none of the probes."""
     return fit_version(
         goods,
         family=family_named(line.detector),
@@ -180,6 +186,8 @@ def _fit_goods(goods: GoodImages, champion: DetectorVersion, line: Line, progres
         fpr_budget=line.fpr_budget,
         seed=SEED,
         progress=progress,
+        warm_start=champion,
+        checkpoint=training,
     )
 
 
@@ -260,7 +268,7 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
     number = retrain.new_version
     assert number is not None, "a registered retrain has a version: the column is written with the state"
     failed = [gate["name"] for gate in retrain.document["gates"] if not gate["passed"]]
-    for name in ("challenger", "twin"):  # MLflow has the one, nobody needs the other any more
+    for name in ("challenger", "twin", _TRAINING):  # MLflow has the one, nobody needs the other any more
         shutil.rmtree(_folder(workspace, retrain) / name, ignore_errors=True)
     details = {"retrain": retrain.id, "night": retrain.night.isoformat(), "reason": retrain.reason}
     with workspace.database.session() as session:

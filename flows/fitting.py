@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -72,6 +73,7 @@ def fit_line(
     runtime = build_runtime(backbone, neighbourhood=NEIGHBOURHOOD)
     plan = plan_frame(paths, latency_budget_ms=latency_budget_ms, cost_ms=lambda side: measured_cost_ms(runtime, side))
     goods = prepare(paths, framing=plan.framing, white_level=plan.white_level, progress=progress)
+    training = workspace.work_folder(f"training-{line_name}")
     model = fit_version(
         goods,
         family=family,
@@ -79,10 +81,12 @@ def fit_line(
         fpr_budget=fpr_budget,
         seed=seed,
         progress=progress,
+        checkpoint=training,
     )
     model = with_responses(model, goods, seed=seed, progress=progress)
     reference = Reference(model.reference_scores, model.reference_covariates)
     number, deployed = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone))
+    shutil.rmtree(training)
     return FittedLine(number, deployed, model, goods, reference, time.perf_counter() - started)
 
 

@@ -64,7 +64,12 @@ def relearn(exposure: Exposure, champion: DetectorVersion, recipe: Recipe, *, de
     prepared = tuple(image for image in exposure.night if image.sha256 in chosen)
     goods = GoodImages(prepared, (), 0, champion.framing, champion.white_level)
     challenger = fit_version(
-        goods, family=recipe.family, runtime=recipe.runtime, fpr_budget=recipe.fpr_budget, seed=recipe.seed
+        goods,
+        family=recipe.family,
+        runtime=recipe.runtime,
+        fpr_budget=recipe.fpr_budget,
+        seed=recipe.seed,
+        warm_start=champion,
     )
     found = figures(
         scores_of(challenger, exposure.held_out),

@@ -12,6 +12,7 @@ from detectors import patchcore
 from detectors.bank import MemoryBank
 from detectors.calibration import fold_of
 from detectors.patchcore import PatchCore, PatchCoreSettings
+from detectors.protocol import FitContext
 from detectors.runtime import FeatureRuntime
 from detectors.whitening import PatchMoments, PatchProjection
 
@@ -42,7 +43,7 @@ def test_score_and_map_are_those_of_every_pairwise_distance(
 ) -> None:
     settings = PatchCoreSettings(64, 16, top_share)
     runtime = runtime if kind == "openvino" else torch_runtime
-    model = PatchCore.fit(canvases[:20], runtime=runtime, seed=0, settings=settings).model
+    model = PatchCore.fit(canvases[:20], runtime=runtime, context=FitContext(), settings=settings).model
     for canvas in canvases[20:24]:
         found = model.score(canvas)
         score, anomaly_map = _brute_force(runtime.features(canvas), model.arrays(), settings)
@@ -55,7 +56,7 @@ def test_the_reference_is_on_the_scale_of_the_scores(
     canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime
 ) -> None:
     """The reference is searched by FAISS and a station's image by the runtime's own graph: they must agree."""
-    model = PatchCore.fit(canvases[:20], runtime=runtime, seed=0, settings=SETTINGS).model
+    model = PatchCore.fit(canvases[:20], runtime=runtime, context=FitContext(), settings=SETTINGS).model
     arrays = model.arrays()
     projection, bank = PatchProjection.restore(arrays), MemoryBank(arrays["bank"])
     for canvas in canvases[20:24]:
@@ -83,7 +84,7 @@ def test_a_reference_score_comes_from_a_bank_without_the_image(
     monkeypatch.setattr(patchcore, "MAX_FOLDS", 4)
     monkeypatch.setattr(patchcore, "MIN_FOLDS", 4)
     settings = PatchCoreSettings(bank_size=10**6, dimensions=16)
-    fitted = PatchCore.fit(few, runtime=runtime, seed=5, settings=settings)
+    fitted = PatchCore.fit(few, runtime=runtime, context=FitContext(seed=5), settings=settings)
     folds = fold_of(len(few), n_folds=4, rng=np.random.default_rng(5))
     for i, patches in enumerate(flat):
         others = np.concatenate([flat[j] for j in np.flatnonzero(folds != folds[i])])
@@ -116,7 +117,7 @@ def test_fresh_goods_lie_where_the_reference_lies(
         rng = np.random.default_rng(seed)
         crops = [camera(rng)[16:80, :64, None] for _ in range(60)]
         photographs = [np.ascontiguousarray(np.repeat(crop, 3, axis=2)) for crop in crops]
-        fitted = PatchCore.fit(photographs[:30], runtime=runtime, seed=seed, settings=settings)
+        fitted = PatchCore.fit(photographs[:30], runtime=runtime, context=FitContext(seed=seed), settings=settings)
         fresh = [fitted.model.score(photograph).score for photograph in photographs[30:]]
         shifts.append((np.mean(fresh) - fitted.reference_scores.mean()) / fitted.reference_scores.std(ddof=1))
     # each has a standard error of sqrt(1/30 + 1/30) = 0.26, their mean 0.13
@@ -126,7 +127,7 @@ def test_fresh_goods_lie_where_the_reference_lies(
 def test_the_reference_does_not_flatter(canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime) -> None:
     """A bank of all its patches scores its own images 0; the reference of the same images must not know that."""
     settings = PatchCoreSettings(bank_size=10**6, dimensions=16)
-    fitted = PatchCore.fit(canvases[:16], runtime=runtime, seed=0, settings=settings)
+    fitted = PatchCore.fit(canvases[:16], runtime=runtime, context=FitContext(), settings=settings)
     own = np.array([fitted.model.score(canvas).score for canvas in canvases[:16]])
     fresh = np.array([fitted.model.score(canvas).score for canvas in canvases[16:32]])
     assert own.max() < 0.05 * fitted.reference_scores.min()
@@ -139,7 +140,8 @@ def test_the_same_seed_gives_the_same_detector_bit_for_bit(
     canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime
 ) -> None:
     first, again, other = (
-        PatchCore.fit(canvases[:20], runtime=runtime, seed=seed, settings=SETTINGS) for seed in (3, 3, 4)
+        PatchCore.fit(canvases[:20], runtime=runtime, context=FitContext(seed=seed), settings=SETTINGS)
+        for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first.reference_scores, again.reference_scores)
     for name, array in first.model.arrays().items():
@@ -150,7 +152,7 @@ def test_the_same_seed_gives_the_same_detector_bit_for_bit(
 def test_an_image_is_scored_alone_and_always_the_same(
     canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime
 ) -> None:
-    model = PatchCore.fit(canvases[:20], runtime=runtime, seed=0, settings=SETTINGS).model
+    model = PatchCore.fit(canvases[:20], runtime=runtime, context=FitContext(), settings=SETTINGS).model
     alone = model.score(canvases[38])
     for canvas in canvases[30:35]:
         model.score(canvas)
@@ -160,7 +162,7 @@ def test_an_image_is_scored_alone_and_always_the_same(
 
 
 def test_the_map_is_hottest_where_the_defect_is(canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime) -> None:
-    model = PatchCore.fit(canvases[:30], runtime=runtime, seed=0).model
+    model = PatchCore.fit(canvases[:30], runtime=runtime, context=FitContext()).model
     defective = canvases[35].copy()
     defective[64:96, 0:32] = (250, 20, 20)
     result = model.score(defective)

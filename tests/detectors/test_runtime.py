@@ -61,7 +61,7 @@ def test_a_line_of_many_sizes_compiles_one_network_for_them_all(tmp_path: Path, 
     compiled = load_runtime(tmp_path, runtime.save(tmp_path))
     for size in ((64, 64), (64, 96), (128, 64)):
         compiled.features(_canvas(*size))
-    assert len(compiled._requests) == 1  # type: ignore[attr-defined]
+    assert len(compiled._compiled["patches",]._requests) == 1  # type: ignore[attr-defined]
 
 
 def test_a_network_compiled_for_one_size_scores_as_the_one_for_all_sizes(runtime: FeatureRuntime) -> None:
