@@ -42,7 +42,9 @@ class Widths:
 
 
 PAPER = Widths((128, 256, 512, 1024, 1024), (64, 128, 256, 512, 512, 512))
-COMPACT = Widths((16, 32, 64, 64), (16, 32, 64, 64), reduction=2)
+COMPACT = Widths((8, 16, 32, 64), (8, 16, 32, 64), reduction=2)
+WINDOW_PX = 21
+"""Side of the square over which probabilities are averaged before the largest is taken (section 3.4)."""
 
 
 class Draem(nn.Module):  # type: ignore[misc]  # torch is not followed
@@ -70,6 +72,22 @@ class Draem(nn.Module):  # type: ignore[misc]  # torch is not followed
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         rebuilt = self.reconstructive(images)
         return rebuilt, self.discriminative(torch.cat([rebuilt, images], dim=1))
+
+
+class CanvasDraem(nn.Module):  # type: ignore[misc]
+    """What is trained, and afterwards scores: (n, h, w, 3) uint8 canvases → averaged probabilities of an anomaly."""
+
+    def __init__(self, widths: Widths) -> None:
+        super().__init__()
+        self.network = Draem(widths)
+
+    def forward(self, canvas: Tensor) -> Tensor:
+        """(n, h / reduction, w / reduction)."""
+        images = self.network.reduce(canvas.permute(0, 3, 1, 2).to(torch.float32) / 255.0)
+        _, logits = self.network(images)
+        probability = torch.softmax(logits, dim=1)[:, 1:]
+        window = WINDOW_PX // self.network.reduction | 1  # odd
+        return functional.avg_pool2d(probability, window, 1, window // 2)[:, 0]
 
 
 class Reconstructive(nn.Module):  # type: ignore[misc]

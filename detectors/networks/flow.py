@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detectors.networks.maps import Standardise, channels_first
+
 STEPS = 8
 """Steps of a flow behind a convolutional backbone (section 4.3 of the paper)."""
 HIDDEN_RATIO = 1.0
@@ -86,7 +88,11 @@ class Flow(nn.Module):  # type: ignore[misc]
     def __init__(self, channels: int, *, generator: torch.Generator, steps: int = STEPS) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
-            FlowStep(channels, kernel=1 if i % 2 else 3, order=torch.randperm(channels, generator=generator))
+            FlowStep(
+                channels,
+                kernel=1 if i % 2 else 3,
+                order=torch.randperm(channels, generator=generator, device="cpu"),  # where the generator is
+            )
             for i in range(steps)
         )
 
@@ -120,6 +126,33 @@ class FastFlow(nn.Module):  # type: ignore[misc]
     def forward(self, pyramid: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Maps of (n, channels, rows, columns) → z and log |det J| of each."""
         return [flow(normalise(level)) for flow, level in zip(self.flows, pyramid, strict=True)]
+
+
+class LikelyPyramid(nn.Module):  # type: ignore[misc]
+    """What is trained, and afterwards scores: flows on standardised maps, and the map of what is unlikely.
+
+    Args:
+        channels: of the pyramid's maps, finest first.
+        generator: of the permutations.
+    """
+
+    def __init__(self, channels: Sequence[int], *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.standardise = Standardise(channels)
+        self.network = FastFlow(channels, generator=generator)
+
+    def flowed(self, pyramid: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """z and log |det J| of each level."""
+        return self.network(self.standardise(pyramid))
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """(n, rows, columns, channels) each, finest first → (n, rows, columns) of the finest: the levels' mean."""
+        found = unlikelihood_maps(self.flowed(channels_first(maps)))
+        size = found[0].shape[-2:]
+        enlarged = [
+            functional.interpolate(each[:, None], size=size, mode="bilinear", align_corners=False) for each in found
+        ]
+        return torch.stack(enlarged).mean(dim=0)[:, 0]
 
 
 def normalise(level: Tensor) -> Tensor:

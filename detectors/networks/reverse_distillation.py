@@ -10,7 +10,7 @@ of a ResNet they are the paper's, layer by layer; with those of another backbone
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -18,10 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detectors.networks.maps import Standardise, channels_first, smoothed
+
 # What a block does to rows and columns.
 _Resize = Literal["halve", "keep", "double"]
 BOTTLENECK_EXPANSION = 4
 """A bottleneck block is this much narrower inside (He et al. 2016)."""
+SIGMA_PX = 4.0
+"""Of the Gaussian that smooths the anomaly map (section 4.1)."""
+FINEST_STRIDE_PX = 4
+"""Pixels from cell to cell of the pyramid's finest map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Recipe:
         embedding_blocks: in the embedding.
         decoder_blocks: in the decoder's stages, coarsest first.
         signed: whether a stage ends without ReLU. ResNet's stages end with one, those of EfficientNet (linear
-            bottlenecks) do not: a decoder that cannot say negative numbers cannot follow them.
+            bottlenecks) do not, nor do standardised maps: a decoder that cannot say negative numbers cannot follow.
     """
 
     bottleneck_blocks: bool = False
@@ -44,8 +50,10 @@ class Recipe:
     signed: bool = False
 
 
+COMPACT = Recipe(embedding_blocks=1, decoder_blocks=(1, 1, 1))
+"""For CPUs: one basic block where the paper's smallest has two."""
 RESNET18 = Recipe()
-"""The paper's for ResNet-18, and the one that is followed for any backbone without a ResNet's bottlenecks."""
+"""The paper's for ResNet-18."""
 WIDE_RESNET50 = Recipe(bottleneck_blocks=True, width_factor=2, embedding_blocks=3, decoder_blocks=(3, 4, 6))
 """The paper's for WideResNet-50, its main encoder."""
 
@@ -89,6 +97,34 @@ class ReverseDistillation(nn.Module):  # type: ignore[misc]  # torch is not foll
             state = stage(state)[..., : level.shape[-2], : level.shape[-1]]
             decoded.append(state)
         return decoded[::-1]
+
+
+class DistilledPyramid(nn.Module):  # type: ignore[misc]
+    """What is trained, and afterwards scores: the network on standardised maps, and the smoothed anomaly map.
+
+    Args:
+        channels: of the pyramid's maps, finest first.
+        recipe: of the network.
+    """
+
+    def __init__(self, channels: Sequence[int], recipe: Recipe) -> None:
+        super().__init__()
+        self.standardise = Standardise(channels)
+        self.network = ReverseDistillation(channels, replace(recipe, signed=True))  # standardised maps have both signs
+
+    def both(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What the encoder saw, standardised, and what the decoder makes of it."""
+        encoded = self.standardise(pyramid)
+        return encoded, self.network(encoded)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """(n, rows, columns, channels) each, finest first → (n, rows, columns) of the finest.
+
+        The paper enlarges to the image's size and smooths with σ = 4 px. On the grid of stride 4 that is σ = 1.
+        """
+        encoded, decoded = self.both(channels_first(maps))
+        found = anomaly_map(encoded, decoded, size=encoded[0].shape[-2:])
+        return smoothed(found, sigma=SIGMA_PX / FINEST_STRIDE_PX)
 
 
 def distances(encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> list[Tensor]:
