@@ -65,10 +65,8 @@ def simulate(image: Float, others: Sequence[Float], rng: np.random.Generator) ->
     if rng.uniform() >= ANOMALY_SHARE:
         return Simulated(image, np.zeros(size, np.float32))
     mask = perlin_mask(size, rng)
-    if rng.uniform() < _OWN_TEXTURE_SHARE:
-        texture = _own_texture(others[int(rng.integers(len(others)))], rng)
-    else:
-        texture = _made_texture(size, rng)
+    own = rng.uniform() < _OWN_TEXTURE_SHARE
+    texture = _own_texture(others[int(rng.integers(len(others)))], rng) if own else _made_texture(size, rng)
     opacity = np.float32(rng.uniform(*OPACITY))
     cover = mask[:, :, None]
     return Simulated(np.asarray(image + cover * opacity * (texture - image), np.float32), mask)

@@ -139,7 +139,7 @@ class Discriminative(nn.Module):  # type: ignore[misc]
     def forward(self, both: Tensor) -> Tensor:
         levels = [self.encoder[0](both)]
         for level in self.encoder[1:]:
-            levels.append(level(self.pool(levels[-1])))  # noqa: PERF401  # each needs the one before
+            levels.append(level(self.pool(levels[-1])))
         state = levels.pop()
         for rise, join in zip(self.rising, self.joining, strict=True):
             state = join(torch.cat([rise(state), levels.pop()], dim=1))

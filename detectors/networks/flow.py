@@ -62,11 +62,11 @@ class FlowStep(nn.Module):  # type: ignore[misc]  # torch is not followed
         scaled = coupled * self.log_scale.exp() + self.offset
         positions = state.shape[-2] * state.shape[-1]
         log_determinant = log_stretch.sum(dim=(1, 2, 3)) + positions * self.log_scale.sum()
-        return scaled[:, self.order.long()], log_determinant
+        return scaled.index_select(1, self.order.long()), log_determinant
 
     def invert(self, state: Tensor) -> Tensor:
         """The state before the step."""
-        scaled = state[:, torch.argsort(self.order)]
+        scaled = state.index_select(1, torch.argsort(self.order))
         kept, coupled = ((scaled - self.offset) * (-self.log_scale).exp()).split([self.kept, self.changed], dim=1)
         log_stretch, move = self._coefficients(kept)
         return torch.cat([kept, (coupled - move) * (-log_stretch).exp()], dim=1)

@@ -26,6 +26,8 @@ BOTTLENECK_EXPANSION = 4
 """A bottleneck block is this much narrower inside (He et al. 2016)."""
 SIGMA_PX = 4.0
 """Of the Gaussian that smooths the anomaly map (section 4.1)."""
+LEAST_NORM = 1e-8
+"""A position without any features has no direction; its cosine is 0."""
 FINEST_STRIDE_PX = 4
 """Pixels from cell to cell of the pyramid's finest map."""
 
@@ -129,7 +131,8 @@ class DistilledPyramid(nn.Module):  # type: ignore[misc]
 
 def distances(encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> list[Tensor]:
     """Equation 1: M^k(h, w) = 1 - cos(f_E^k(h, w), f_D^k(h, w)), each (n, rows, columns)."""
-    return [1 - functional.cosine_similarity(e, d, dim=1) for e, d in zip(encoded, decoded, strict=True)]
+    # written out: OpenVINO knows no cosine_similarity
+    return [1 - (_unit(e) * _unit(d)).sum(dim=1) for e, d in zip(encoded, decoded, strict=True)]
 
 
 def distillation_loss(encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:
@@ -181,6 +184,10 @@ class _Block(nn.Module):  # type: ignore[misc]
 
     def forward(self, state: Tensor) -> Tensor:
         return self.end(self.residual(state) + self.shortcut(state))
+
+
+def _unit(level: Tensor) -> Tensor:
+    return level / level.square().sum(dim=1, keepdim=True).sqrt().clamp(min=LEAST_NORM)
 
 
 def _stage(entering: int, leaving: int, resize: _Resize, n_blocks: int, recipe: Recipe) -> nn.Sequential:

@@ -19,7 +19,7 @@ def test_outside_its_mask_an_image_is_untouched_and_half_of_them_have_none() -> 
     for _ in range(100):
         found = simulate(good, [good, other], rng)
         assert found.image.shape == good.shape and found.image.dtype == np.float32
-        assert 0.0 <= float(found.image.min()) and float(found.image.max()) <= 1.0
+        assert float(found.image.min()) >= 0.0 and float(found.image.max()) <= 1.0
         np.testing.assert_array_equal(found.image[found.mask == 0], good[found.mask == 0])
         assert set(np.unique(found.mask)) <= {0.0, 1.0}
         if found.mask.any():
