@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from detectors.draem import Draem
+from detectors.efficientad import EfficientAd
 from detectors.fastflow import FastFlow
 from detectors.patchcore import PatchCore
 from detectors.protocol import Detector
 from detectors.rd4ad import Rd4ad
 from halfsigma import ArtifactError, UsageError
 
-FAMILIES: dict[str, type[Detector]] = {
-    PatchCore.family: PatchCore,
-    Rd4ad.family: Rd4ad,
-    FastFlow.family: FastFlow,
-    Draem.family: Draem,
-}
+FAMILIES: dict[str, type[Detector]] = {each.family: each for each in (PatchCore, EfficientAd, Rd4ad, FastFlow, Draem)}
 
 
 def family_named(name: str) -> type[Detector]:

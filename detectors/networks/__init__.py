@@ -1,1 +1,1 @@
-"""Networks of papers in pure torch: no images, no files, no runtimes; imported only where something is trained."""
+"""Torch modules, one architecture a file; torch is imported where they are made, not where a version is loaded."""

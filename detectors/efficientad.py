@@ -1,0 +1,222 @@
+"""EfficientAD: a student that learned to imitate a teacher on good images alone (Batzner et al., WACV 2024).
+
+The compact form: the frozen backbone is the teacher, and what it computes on the way is what student and autoencoder
+read. docs/decisions/efficientad.md has the measurements behind what differs from the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.aggregation import TOP_SHARE, top_mean
+from detectors.calibration import hold_out
+from detectors.head import Head, module_arrays
+from detectors.protocol import FitContext, Fitted, ImageScore, common_size
+from detectors.runtime import CanvasSize, FeatureRuntime
+from detectors.synthetic import random_defect
+from detectors.tracing import PATCHES
+from detectors.training import Plan, identity_of, train
+
+if TYPE_CHECKING:
+    import torch
+
+    from detectors.imitation import Features
+    from detectors.networks.compact import CompactNetwork
+
+FROM_SCRATCH = Plan(steps=900, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4)
+WARM = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=3)
+MOST_LEARNED = 1000
+"""Images whose features are kept in memory while the student learns; of more, a seeded draw."""
+WHOLE_SHARES = (0.0, 0.25, 0.5)
+"""What is tried of the autoencoder's map; the paper takes the last."""
+LEAST_GAIN = 0.01
+"""AUROC on synthetic defects that the autoencoder must add to be used: it costs time, and on textures detection."""
+
+
+@dataclass(frozen=True, slots=True)
+class EfficientAdSettings:
+    """What is chosen for a line.
+
+    Attributes:
+        stage: the backbone's map that student and autoencoder read.
+        ratio: how many times finer it is than the patches.
+        whole: the autoencoder's share of the map.
+        top_share: the image's score is the mean of this share of the map's largest values.
+        canvas_size: (height, width) of all canvases that were fitted on, None when they differ.
+    """
+
+    stage: str
+    ratio: int
+    whole: float = 0.0
+    top_share: float = TOP_SHARE
+    canvas_size: CanvasSize | None = None
+
+
+class EfficientAd:
+    """Where the student, or the autoencoder, fails to say what the teacher says, something is new."""
+
+    family: ClassVar[str] = "efficientad"
+
+    def __init__(
+        self,
+        runtime: FeatureRuntime,
+        head: Head,
+        arrays: Mapping[str, NDArray[np.float32]],
+        settings: EfficientAdSettings,
+    ) -> None:
+        self._head = head
+        self._arrays = dict(arrays)
+        self._settings = settings
+        self._network = runtime.network(head, fixed_size=settings.canvas_size)
+
+    @classmethod
+    def fit(
+        cls, canvases: Sequence[NDArray[np.uint8]], *, runtime: FeatureRuntime, context: FitContext
+    ) -> Fitted[Self]:
+        """Train student and autoencoder on all canvases but the reference's, from the warm start if there is one.
+
+        The held-out canvases decide when to stop and how much the autoencoder counts, scale the two maps, and are the
+        reference.
+
+        Raises:
+            TooFewImages: nothing would be left to learn from.
+        """
+        from detectors import imitation
+
+        parts = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        learned = parts.fitted
+        if len(learned) > MOST_LEARNED:
+            learned = np.sort(np.random.default_rng(context.seed).choice(learned, MOST_LEARNED, replace=False))
+        stage, ratio = _stage_behind(runtime, canvases[0])
+
+        def read(images: Sequence[NDArray[np.uint8]]) -> list[Features]:
+            found = []
+            for place, image in enumerate(images):
+                context.progress("features", place, len(images))
+                found.append(imitation.read(image, runtime, stage))
+            return found
+
+        fitted = read([canvases[i] for i in learned])
+        reference = read([canvases[i] for i in parts.reference])
+        warm = _usable(context.warm_start, fitted[0])
+        module = imitation.build(fitted, ratio=ratio, seed=context.seed, warm=warm)
+        batches, held_out = imitation.Batches(module, fitted), imitation.Batches(module, reference)
+        strange = imitation.Batches(
+            module, read(imitation.strangers((canvases[0].shape[0], canvases[0].shape[1]), seed=context.seed))
+        )
+
+        def loss(rng: np.random.Generator) -> torch.Tensor:
+            return module.loss(*batches.draw(rng)) + module.penalty(strange.draw(rng)[1][:1])
+
+        def validate() -> float:
+            return float(sum(module.loss(*each) * len(each[0]) for each in held_out.all())) / held_out.n_images
+
+        train(
+            module,
+            FROM_SCRATCH if warm is None else WARM,
+            loss=loss,
+            validate=validate,
+            context=context,
+            identity=identity_of(canvases, cls.family),
+        )
+        imitation.set_scales(module, batches, held_out)
+        rng = np.random.default_rng(context.seed)
+        defective = read([np.asarray(random_defect(canvases[i], rng).image, np.uint8) for i in parts.reference])
+        module.whole = _best_share(module, reference, defective)
+        settings = EfficientAdSettings(stage, ratio, module.whole, canvas_size=common_size(canvases))
+        head = Head.of(module, inputs=(PATCHES, stage), runtime=runtime)
+        model = cls(runtime, head, module_arrays(module), settings)
+        scores = np.array([model.score(canvases[i]).score for i in parts.reference])
+        return Fitted(model, parts.reference, scores)
+
+    def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
+        (anomaly_map,) = self._network(canvas)
+        return top_mean(anomaly_map, top_share=self._settings.top_share)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        return dict(self._arrays)
+
+    def settings_record(self) -> dict[str, object]:
+        return asdict(self._settings)
+
+    def save_network(self, folder: Path) -> None:
+        self._head.save(folder)
+
+    @classmethod
+    def restore(
+        cls,
+        *,
+        arrays: Mapping[str, NDArray[np.float32]],
+        settings: Mapping[str, object],
+        runtime: FeatureRuntime,
+        folder: Path,
+    ) -> Self:
+        given = cast("dict[str, Any]", dict(settings))
+        size = given.pop("canvas_size")  # JSON has no tuples
+        chosen = EfficientAdSettings(**given, canvas_size=(size[0], size[1]) if size else None)
+
+        def build() -> torch.nn.Module:
+            from detectors.networks.compact import CompactNetwork
+
+            return CompactNetwork(
+                patch_channels=arrays["weight"].size,
+                stage_channels=arrays["inputs.mean"].size,
+                ratio=chosen.ratio,
+                whole=chosen.whole,
+            )
+
+        inputs = (PATCHES, chosen.stage)
+        head = Head.load(folder, inputs=inputs, runtime=runtime, build=build, arrays=arrays)
+        return cls(runtime, head, arrays, chosen)
+
+
+def _stage_behind(runtime: FeatureRuntime, canvas: NDArray[np.uint8]) -> tuple[str, int]:
+    """The name of the stage that is twice as fine as the patches, else as fine, and how much finer it is."""
+    stride = canvas.shape[0] // runtime.features(canvas).shape[0]
+    finer = f"stride{stride // 2}"
+    return (finer, 2) if finer in runtime.map_names else (f"stride{stride}", 1)
+
+
+def _usable(warm: object, features: Features) -> dict[str, NDArray[np.float32]] | None:
+    """The warm start's arrays, if its backbone gave as many channels."""
+    if not isinstance(warm, EfficientAd):
+        return None
+    arrays = warm.arrays()
+    channels = (features.patches.shape[-1], features.stage.shape[-1])
+    return arrays if (arrays["weight"].size, arrays["inputs.mean"].size) == channels else None
+
+
+def _best_share(module: CompactNetwork, good: Sequence[Features], defective: Sequence[Features]) -> float:
+    """The autoencoder's share that tells good images best from their copies with a synthetic defect, or none.
+
+    Real defects may not be looked at. The choice among three leaves the reference as honest as it was.
+    """
+    import torch
+
+    def maps(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        patches, stage = (torch.from_numpy(array)[None] for array in (features.patches, features.stage))
+        with torch.inference_mode():
+            target, stage = module.target(patches), module.prepared(stage)
+            described = module.student(stage)
+            local = module.normalised(module.local_map(target, described), 0)
+            whole = module.normalised(module.whole_map(stage, described), 1)
+        return local[0].numpy(), whole[0].numpy()
+
+    kinds = [[maps(each) for each in images] for images in (good, defective)]
+    found = {}
+    for share in WHOLE_SHARES:
+        low, high = (
+            np.array(
+                [top_mean((1 - share) * local + share * whole, top_share=TOP_SHARE).score for local, whole in kind]
+            )
+            for kind in kinds
+        )
+        found[share] = float((high[:, None] > low[None, :]).mean())
+    best = max(found, key=lambda share: (found[share], -share))
+    return best if found[best] >= found[0.0] + LEAST_GAIN else 0.0
