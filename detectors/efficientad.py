@@ -107,13 +107,15 @@ class EfficientAd:
         warm = _usable(context.warm_start, fitted[0])
         module = imitation.build(fitted, ratio=ratio, seed=context.seed, warm=warm)
         batches, held_out = imitation.Batches(module, fitted), imitation.Batches(module, reference)
-        strange = imitation.Batches(module, read(imitation.strangers(context.seed)))
+        strange = imitation.Batches(
+            module, read(imitation.strangers((canvases[0].shape[0], canvases[0].shape[1]), seed=context.seed))
+        )
 
         def loss(rng: np.random.Generator) -> torch.Tensor:
             return module.loss(*batches.draw(rng)) + module.penalty(strange.draw(rng)[1][:1])
 
         def validate() -> float:
-            return sum(module.loss(*each).item() * len(each[0]) for each in held_out.all()) / held_out.n_images
+            return float(sum(module.loss(*each) * len(each[0]) for each in held_out.all())) / held_out.n_images
 
         train(
             module,

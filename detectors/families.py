@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from detectors.draem import Draem
 from detectors.efficientad import EfficientAd
+from detectors.fastflow import FastFlow
 from detectors.padim import Padim
 from detectors.patchcore import PatchCore
 from detectors.protocol import Detector
+from detectors.rd4ad import Rd4ad
 from halfsigma import ArtifactError, UsageError
 
-FAMILIES: dict[str, type[Detector]] = {each.family: each for each in (PatchCore, Padim, EfficientAd)}
+FAMILIES: dict[str, type[Detector]] = {
+    each.family: each for each in (PatchCore, Padim, EfficientAd, Rd4ad, FastFlow, Draem)
+}
 
 
 def family_named(name: str) -> type[Detector]:
