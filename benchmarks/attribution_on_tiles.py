@@ -62,7 +62,7 @@ def main() -> None:
     reference = Reference(
         version.reference_scores,
         version.reference_covariates,
-        responses=tuple(Response(**response.to_json()) for response in version.responses),
+        responses=tuple(Response.from_json(response.to_json()) for response in version.responses),
     )
 
     answers: dict[str, Counter[str]] = defaultdict(Counter)

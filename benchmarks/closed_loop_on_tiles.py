@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbone import BackboneSpec
+from detectors.canvases import InMemory
 from detectors.fit import GoodImages, PreparedImage, fit_version
 from detectors.framing import Framing
 from detectors.images import list_images, read_photograph, to_uint8_rgb
@@ -78,7 +79,7 @@ class After:
 
 def prepared(images: Sequence[Image], framing: Framing) -> GoodImages:
     each = tuple(
-        PreparedImage(Path(str(i)), str(i), framing.frame(image).copy(), small_gray(image), _appearance(image))
+        PreparedImage(Path(str(i)), str(i), InMemory.of(framing.frame(image)), small_gray(image), _appearance(image))
         for i, image in enumerate(images)
     )
     return GoodImages(each, (), 0, framing, 255)

@@ -6,20 +6,19 @@ arithmetic, and the paper trains 70,000 steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors import distillation
-from detectors.aggregation import top_mean
 from detectors.calibration import hold_out
-from detectors.head import Head, load_arrays, module_arrays
-from detectors.protocol import FitContext, Fitted, ImageScore, common_size
-from detectors.runtime import CANVAS, CanvasSize, FeatureRuntime
+from detectors.head import load_arrays
+from detectors.protocol import FitContext, Fitted, common_size
+from detectors.runtime import CANVAS, FeatureRuntime
+from detectors.trained import TrainedDetector, TrainedSettings
 from detectors.training import Plan, identity_of, seeded, train
 
 if TYPE_CHECKING:
@@ -38,29 +37,25 @@ LOW_QUANTILE, HIGH_QUANTILE = 0.9, 0.995
 
 
 @dataclass(frozen=True, slots=True)
-class PaperSettings:
-    """Nothing but the canvas size is chosen: the rest is the paper's."""
+class PaperSettings(TrainedSettings):
+    """Nothing but the canvas size is chosen; the image's score is the largest value of the map alone, as in the paper."""
 
-    canvas_size: CanvasSize | None = None
+    top_share: float = 0.0
 
 
-class EfficientAdSmall:
-    """EfficientAD-S; the image's score is the maximum of the combined map."""
+class EfficientAdSmall(TrainedDetector):
+    """EfficientAD-S."""
 
     family: ClassVar[str] = "efficientad-small"
+    inputs: ClassVar[tuple[str, ...]] = (CANVAS,)
+    settings_type: ClassVar[type[TrainedSettings]] = PaperSettings
     size: ClassVar[Size] = "small"
 
-    def __init__(
-        self,
-        runtime: FeatureRuntime,
-        head: Head,
-        arrays: Mapping[str, NDArray[np.float32]],
-        settings: PaperSettings,
-    ) -> None:
-        self._head = head
-        self._arrays = dict(arrays)
-        self._settings = settings
-        self._network = runtime.network(head, fixed_size=settings.canvas_size)
+    @classmethod
+    def build(cls, settings: Any) -> PaperNetwork:
+        from detectors.networks.pdn import PaperNetwork
+
+        return PaperNetwork(cls.size)
 
     @classmethod
     def fit(
@@ -75,13 +70,13 @@ class EfficientAdSmall:
         import torch
 
         from detectors.imitation import strangers
-        from detectors.networks.pdn import SIDE_PX, PaperNetwork, standardised
+        from detectors.networks.pdn import SIDE_PX, standardised
 
         parts = hold_out(len(canvases), seed=context.seed, seen=context.seen)
         learned, reference = ([canvases[i] for i in part] for part in (parts.fitted, parts.reference))
         strange = strangers((SIDE_PX, SIDE_PX), seed=context.seed)
         with seeded(context.seed):
-            module = PaperNetwork(cls.size).to(memory_format=torch.channels_last)
+            module = cls.build(PaperSettings()).to(memory_format=torch.channels_last)
 
         def pixels(canvas: NDArray[np.uint8]) -> torch.Tensor:
             return module.pixels(torch.from_numpy(canvas)[None])
@@ -126,41 +121,9 @@ class EfficientAdSmall:
             for row, kind in enumerate(maps):
                 quantiles = np.quantile(torch.stack(kind).numpy(), (LOW_QUANTILE, HIGH_QUANTILE))
                 module.scale[row] = torch.tensor(quantiles)
-        head = Head.of(module, inputs=(CANVAS,), runtime=runtime)
-        model = cls(runtime, head, module_arrays(module), PaperSettings(common_size(canvases)))
-        scores = np.array([model.score(canvas).score for canvas in reference])
-        return Fitted(model, parts.reference, scores)
-
-    def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
-        (anomaly_map,) = self._network(canvas)
-        return top_mean(anomaly_map, top_share=0.0)  # the largest value alone
-
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        return dict(self._arrays)
-
-    def settings_record(self) -> dict[str, object]:
-        return asdict(self._settings)
-
-    def save_network(self, folder: Path) -> None:
-        self._head.save(folder)
-
-    @classmethod
-    def restore(
-        cls,
-        *,
-        arrays: Mapping[str, NDArray[np.float32]],
-        settings: Mapping[str, object],
-        runtime: FeatureRuntime,
-        folder: Path,
-    ) -> Self:
-        def build() -> torch.nn.Module:
-            from detectors.networks.pdn import PaperNetwork
-
-            return PaperNetwork(cls.size)
-
-        size = cast("list[int] | None", settings["canvas_size"])  # JSON has no tuples
-        head = Head.load(folder, inputs=(CANVAS,), runtime=runtime, build=build, arrays=arrays)
-        return cls(runtime, head, arrays, PaperSettings((size[0], size[1]) if size else None))
+        return cls.finished(
+            module, canvases, runtime=runtime, settings=PaperSettings(common_size(canvases)), held_out=parts
+        )
 
 
 class EfficientAdMedium(EfficientAdSmall):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from detectors.draem import Draem
 from detectors.efficientad import EfficientAd
 from detectors.efficientad_paper import EfficientAdMedium, EfficientAdSmall
+from detectors.fastflow import FastFlow
+from detectors.padim import Padim
 from detectors.patchcore import PatchCore
 from detectors.protocol import Detector
+from detectors.rd4ad import Rd4ad
 from halfsigma import ArtifactError, UsageError
 
-FAMILIES: dict[str, type[Detector]] = {each.family: each for each in (PatchCore, EfficientAd)}
-
-
+FAMILIES: dict[str, type[Detector]] = {
+    each.family: each for each in (PatchCore, Padim, EfficientAd, Rd4ad, FastFlow, Draem)
+}
 PAPER_NETWORKS: dict[str, type[Detector]] = {each.family: each for each in (EfficientAdSmall, EfficientAdMedium)}
 """Known by name, but no choice for a CPU: a bakeoff leaves them out."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.calibration import conformal_threshold, n_held_out
+from detectors.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.framing import Framing
 from detectors.images import Pixels, to_uint8_rgb
@@ -32,10 +33,14 @@ class PreparedImage:
 
     path: Path
     sha256: str
-    canvas: NDArray[np.uint8]
-    """(h, w, 3), framed."""
+    stored: StoredCanvas
     small: NDArray[np.float32]
     appearance: dict[str, float]
+
+    @property
+    def canvas(self) -> NDArray[np.uint8]:
+        """(h, w, 3), framed."""
+        return self.stored.load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,8 @@ def prepare(
 ) -> GoodImages:
     """Read ``paths`` once, leaving out what cannot be read and repeated files (equal bytes).
 
-    Only canvases are kept: the memory needed does not depend on the camera's resolution.
+    Only canvases are kept: the memory needed does not depend on the camera's resolution, and beyond
+    `detectors.canvases.IN_MEMORY_BYTES` not on the number of images.
 
     Raises:
         TooFewImages: fewer than `MIN_FIT_IMAGES` remain.
@@ -62,6 +68,7 @@ def prepare(
     kept: dict[str, PreparedImage] = {}
     broken: list[Unreadable] = []
     n_repeated = 0
+    store = CanvasStore()
     for index, item in enumerate(read_ahead(paths)):
         progress("images", index, len(paths))
         if isinstance(item, Unreadable):
@@ -70,7 +77,7 @@ def prepare(
             n_repeated += 1
         else:
             kept[item.sha256] = _prepare_one(
-                item.path, item.sha256, item.pixels, framing=framing, white_level=white_level
+                item.path, item.sha256, item.pixels, framing=framing, white_level=white_level, store=store
             )
     if len(kept) < MIN_FIT_IMAGES:
         raise TooFewImages(
@@ -107,7 +114,7 @@ def fit_version(
     context = FitContext(seed=seed, progress=progress, checkpoint=checkpoint)
     if warm_start is not None and warm_start.model.family == family.family:
         context = _warm(context, warm_start, images)
-    fitted = family.fit([image.canvas for image in images], runtime=runtime, context=context)
+    fitted = family.fit(Canvases([image.stored for image in images]), runtime=runtime, context=context)
     template = PartTemplate.of([image.small for image in images])
     measured = [images[i].appearance | measure_position(images[i].small, template) for i in fitted.reference_index]
     return DetectorVersion(
@@ -152,12 +159,14 @@ def _warm(context: FitContext, version: DetectorVersion, images: Sequence[Prepar
     return replace(context, warm_start=version.model, seen=seen)
 
 
-def _prepare_one(path: Path, sha256: str, pixels: Pixels, *, framing: Framing, white_level: int) -> PreparedImage:
+def _prepare_one(
+    path: Path, sha256: str, pixels: Pixels, *, framing: Framing, white_level: int, store: CanvasStore
+) -> PreparedImage:
     image = to_uint8_rgb(pixels, white_level=white_level)
     return PreparedImage(
         path=path,
         sha256=sha256,
-        canvas=framing.frame(image).copy(),
+        stored=store.keep(framing.frame(image)),
         small=small_gray(image),
         appearance=measure_appearance(image, original_size=(pixels.shape[0], pixels.shape[1])),
     )

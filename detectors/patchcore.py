@@ -12,17 +12,22 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.aggregation import TOP_SHARE, top_mean
 from detectors.bank import MemoryBank
 from detectors.calibration import fold_of
 from detectors.coreset import greedy_coreset
+from detectors.patch_heads import nearest_head
 from detectors.protocol import FitContext, Fitted, ImageScore, common_size
-from detectors.runtime import CanvasSize, FeatureRuntime, PatchSearch
+from detectors.runtime import CanvasNetwork, CanvasSize, FeatureRuntime
+from detectors.streamed_bank import BuiltBank, stream_bank
 from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
 
 MIN_FOLDS, MAX_FOLDS = 10, 30
 IMAGES_TIMES_FOLDS = 3000
 """A fold's bank lacks 1/K of the images, which lifts its scores; the fewer the images, the cheaper a bank, so the more
 folds. benchmarks/closed_loop_on_tiles.py measures what remains: 0.00 SD with 300 images, +0.01 to +0.06 with 100."""
+HELD_FEATURES_BYTES = 400_000_000
+"""Features of more bytes are streamed. Held, they need three times as much: 1,280 images of 256 px, 320 of 512 px."""
 NEIGHBOURHOOD = 3
 """Side of the square of patches that are averaged (the paper's p)."""
 
@@ -40,7 +45,7 @@ class PatchCoreSettings:
 
     bank_size: int = 2048
     dimensions: int = 128
-    top_share: float = 0.05
+    top_share: float = TOP_SHARE
     canvas_size: CanvasSize | None = None
 
 
@@ -60,7 +65,7 @@ class PatchCore:
         self._projection = projection
         self._bank = bank
         self._settings = settings
-        self._search: PatchSearch | None = None
+        self._search: CanvasNetwork | None = None
 
     @classmethod
     def fit(
@@ -77,51 +82,44 @@ class PatchCore:
         out would cost detection where images are few. Its scores are those of banks smaller by 1/K, so the reference
         lies a trifle above what new images get; the decision page on calibration gives the measured bias.
 
+        Features of more than `HELD_FEATURES_BYTES` are streamed (`detectors.streamed_bank`): the memory is bounded, and
+        the bank covers the patches within twice the distance that one coreset over everything guarantees.
+
         Args:
             canvases: (h, w, 3) uint8 each, sides multiples of the stride.
             runtime: the frozen backbone.
             context: its seed is that of the folds and of the coreset's first pick.
             settings: by default `PatchCoreSettings`.
         """
-        seed, progress = context.seed, context.progress
         settings = replace(settings or PatchCoreSettings(), canvas_size=common_size(canvases))
-        raw, grids = [], []
-        for index, canvas in enumerate(canvases):
-            progress("features", index, len(canvases))
-            features = runtime.features(canvas)
-            raw.append(features.reshape(-1, features.shape[-1]))
-            grids.append(features.shape[:2])
         n_folds = int(np.clip(IMAGES_TIMES_FOLDS // len(canvases), MIN_FOLDS, min(MAX_FOLDS, len(canvases))))
-        folds = fold_of(len(canvases), n_folds=n_folds, rng=np.random.default_rng(seed))
+        folds = fold_of(len(canvases), n_folds=n_folds, rng=np.random.default_rng(context.seed))
         members = [np.flatnonzero(folds == fold) for fold in range(n_folds)]
-        moments = _moments_of(raw, members)
-        everything = reduce(operator.add, moments)
-        fold_of_patch = np.repeat(folds, [len(each) for each in raw])
-        patches = np.concatenate(raw)
-        lengths = [len(each) for each in raw]
-        del raw  # as much again as `patches`
-        scores = np.empty(len(canvases))
-        for fold, own in enumerate(members):
-            progress("reference", fold, n_folds)
-            # The projection must not know the fold either: its directions fit the noise of the patches they are made of,
-            # which lifted the reference of 40 images by half a standard deviation.
-            projection = PatchProjection.of(everything - moments[fold], dimensions=settings.dimensions)
-            projected = projection.apply(patches)
-            bank = MemoryBank(_build_bank(projected[fold_of_patch != fold], settings, seed=seed))
-            distances = bank.nearest(projected[fold_of_patch == fold])
-            ends = np.cumsum([lengths[i] for i in own])
-            for i, of_image in zip(own, np.split(distances, ends[:-1]), strict=True):
-                scores[i] = _score_distances(of_image.reshape(grids[i]), settings).score
-        progress("bank", 0, 1)
-        projection = PatchProjection.of(everything, dimensions=settings.dimensions)
-        bank_patches = _build_bank(projection.apply(patches), settings, seed=seed)
-        model = cls(runtime, projection, bank_patches, settings)
-        return Fitted(model, np.arange(len(canvases), dtype=np.int64), scores)
+        first = runtime.features(canvases[0])
+        patches_per_pixel = first[..., 0].size / canvases[0][..., 0].size
+        n_patches = round(patches_per_pixel * sum(canvas[..., 0].size for canvas in canvases))
+        if n_patches * first.shape[-1] * first.itemsize <= HELD_FEATURES_BYTES:
+            built = _build_at_once(canvases, members, runtime, settings, context)
+        else:
+            built = stream_bank(
+                canvases,
+                members,
+                features=runtime.features,
+                n_patches=n_patches,
+                bank_size=settings.bank_size,
+                dimensions=settings.dimensions,
+                top_share=settings.top_share,
+                seed=context.seed,
+                progress=context.progress,
+            )
+        model = cls(runtime, built.projection, built.patches, settings)
+        return Fitted(model, np.arange(len(canvases), dtype=np.int64), built.scores)
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         if self._search is None:  # only now: a version that is fitted and saved never pays for its compilation
-            self._search = self._runtime.searcher(self._projection, self._bank, fixed_size=self._settings.canvas_size)
-        return _score_distances(self._search(canvas), self._settings)
+            head = nearest_head(self._projection, self._bank, runtime=self._runtime)
+            self._search = self._runtime.network(head, fixed_size=self._settings.canvas_size)
+        return top_mean(self._search(canvas)[0], top_share=self._settings.top_share)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return {"bank": self._bank, **self._projection.arrays()}
@@ -147,6 +145,47 @@ class PatchCore:
         return cls(runtime, PatchProjection.restore(arrays), arrays["bank"], chosen)
 
 
+def _build_at_once(
+    canvases: Sequence[NDArray[np.uint8]],
+    members: Sequence[NDArray[np.int64]],
+    runtime: FeatureRuntime,
+    settings: PatchCoreSettings,
+    context: FitContext,
+) -> BuiltBank:
+    """With all features in memory: one coreset over everything, and one for each fold over the others."""
+    seed, progress = context.seed, context.progress
+    raw, grids = [], []
+    for index, canvas in enumerate(canvases):
+        progress("features", index, len(canvases))
+        features = runtime.features(canvas)
+        raw.append(features.reshape(-1, features.shape[-1]))
+        grids.append(features.shape[:2])
+    moments = _moments_of(raw, members)
+    everything = reduce(operator.add, moments)
+    lengths = [len(each) for each in raw]
+    folds = np.empty(len(canvases), np.int64)
+    for fold, own in enumerate(members):
+        folds[own] = fold
+    fold_of_patch = np.repeat(folds, lengths)
+    patches = np.concatenate(raw)
+    del raw  # as much again as `patches`
+    scores = np.empty(len(canvases))
+    for fold, own in enumerate(members):
+        progress("reference", fold, len(members))
+        # The projection must not know the fold either: its directions fit the noise of the patches they are made of,
+        # which lifted the reference of 40 images by half a standard deviation.
+        projection = PatchProjection.of(everything - moments[fold], dimensions=settings.dimensions)
+        projected = projection.apply(patches)
+        bank = MemoryBank(_build_bank(projected[fold_of_patch != fold], settings, seed=seed))
+        distances = bank.nearest(projected[fold_of_patch == fold])
+        ends = np.cumsum([lengths[i] for i in own])
+        for i, of_image in zip(own, np.split(distances, ends[:-1]), strict=True):
+            scores[i] = top_mean(of_image.reshape(grids[i]), top_share=settings.top_share).score
+    progress("bank", 0, 1)
+    projection = PatchProjection.of(everything, dimensions=settings.dimensions)
+    return BuiltBank(projection, _build_bank(projection.apply(patches), settings, seed=seed), scores)
+
+
 def _moments_of(raw: Sequence[NDArray[np.float32]], members: Sequence[NDArray[np.int64]]) -> list[PatchMoments]:
     step = max(1, sum(map(len, raw)) // MAX_FITTED_PATCHES)
     return [PatchMoments.of(np.concatenate([raw[i] for i in fold])[::step]) for fold in members]
@@ -154,10 +193,3 @@ def _moments_of(raw: Sequence[NDArray[np.float32]], members: Sequence[NDArray[np
 
 def _build_bank(patches: NDArray[np.float32], settings: PatchCoreSettings, *, seed: int) -> NDArray[np.float32]:
     return patches[greedy_coreset(patches, min(settings.bank_size, len(patches)), seed=seed)]
-
-
-def _score_distances(anomaly_map: NDArray[np.float32], settings: PatchCoreSettings) -> ImageScore:
-    distances = anomaly_map.ravel()
-    n_top = max(1, round(settings.top_share * distances.size))
-    top = np.partition(distances, distances.size - n_top)[distances.size - n_top :]
-    return ImageScore(float(np.sort(top).mean(dtype=np.float64)), anomaly_map)

@@ -18,7 +18,7 @@ from detectors.images import Pixels
 from detectors.protocol import Progress, no_progress
 
 if TYPE_CHECKING:
-    from detectors.version import DetectorVersion
+    from detectors.version import DetectorVersion, ScoredImage
 
 MOST_IMAGES = 10
 """Copies are compared with their own originals, so ten say as much as hundreds of other images would."""
@@ -34,15 +34,15 @@ _LINES = (0.0, 45.0, 90.0, 135.0)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What one disturbance does to the line's good images on average."""
+    """What one disturbance does to some of the line's good images."""
 
     disturbance: Disturbance
-    usual: Mapping[str, float]
-    """Each covariate's mean over the images as they are."""
-    disturbed: Mapping[str, float]
-    """… and over their disturbed copies."""
-    score_shift: float
-    """Mean change of the score, in score units."""
+    usual: Mapping[str, tuple[float, ...]]
+    """Each covariate of the images as they are."""
+    disturbed: Mapping[str, tuple[float, ...]]
+    """… and of their disturbed copies, in the same order."""
+    score_changes: tuple[float, ...]
+    """By how much each image's score rises, in score units."""
 
     def to_json(self) -> dict[str, Any]:
         """As `drift.responses.Response` is written; `from_json` turns it back."""
@@ -52,7 +52,7 @@ class Response:
             "direction_deg": self.disturbance.direction_deg,
             "usual": dict(self.usual),
             "disturbed": dict(self.disturbed),
-            "score_shift": self.score_shift,
+            "score_changes": self.score_changes,
         }
 
     @classmethod
@@ -60,9 +60,9 @@ class Response:
         """The response that `to_json` wrote."""
         return cls(
             Disturbance(document["kind"], document["strength"], direction_deg=document["direction_deg"]),
-            usual=document["usual"],
-            disturbed=document["disturbed"],
-            score_shift=document["score_shift"],
+            usual={name: tuple(values) for name, values in document["usual"].items()},
+            disturbed={name: tuple(values) for name, values in document["disturbed"].items()},
+            score_changes=tuple(document["score_changes"]),
         )
 
 
@@ -87,11 +87,11 @@ def measure_responses(
         responses.append(
             Response(
                 disturbance=disturbance,
-                usual={name: float(np.mean([each.covariates[name] for each in usual])) for name in usual[0].covariates},
-                disturbed={
-                    name: float(np.mean([each.covariates[name] for each in copies])) for name in copies[0].covariates
-                },
-                score_shift=float(np.mean([copy.score - each.score for copy, each in zip(copies, usual, strict=True)])),
+                usual=_covariates(usual),
+                disturbed=_covariates(copies),
+                score_changes=tuple(
+                    _rounded(copy.score - each.score) for copy, each in zip(copies, usual, strict=True)
+                ),
             )
         )
     return tuple(responses)
@@ -120,6 +120,15 @@ def probes(*, side_px: float, colour: bool) -> tuple[Disturbance, ...]:
     found += [Disturbance("rotation", angle) for angle in (1.0, 4.0, -1.0, -4.0)]
     found += [Disturbance("scale", factor) for factor in (1.03, 1.08, 0.97, 0.92)]
     return tuple(found)
+
+
+def _covariates(scored: Sequence[ScoredImage]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(_rounded(each.covariates[name]) for each in scored) for name in scored[0].covariates}
+
+
+def _rounded(value: float) -> float:
+    """To six digits, more than ten images can tell: the check of a thousand lines reads their responses."""
+    return float(f"{value:.6g}")
 
 
 def _is_coloured(image: Pixels) -> bool:

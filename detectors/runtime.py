@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from detectors.head import Head
-    from detectors.whitening import PatchProjection
 
 RuntimeName = Literal["openvino", "torch"]
 CanvasSize = tuple[int, int]
@@ -60,15 +59,6 @@ class FeatureRuntime(Protocol):
         """
         ...
 
-    def searcher(
-        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
-    ) -> PatchSearch:
-        """From a canvas to its patches' distances to the nearest of ``bank``, (n, dimensions), already projected.
-
-        Canvases of ``fixed_size`` are searched fastest.
-        """
-        ...
-
     def save(self, folder: Path) -> dict[str, object]:
         """Write what `load_runtime` needs into ``folder``; returns a JSON-able record."""
         ...
@@ -79,14 +69,6 @@ class CanvasNetwork(Protocol):
 
     def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """(height, width, 3) uint8 → the network's outputs without their batch axis."""
-        ...
-
-
-class PatchSearch(Protocol):
-    """One canvas's distances to a bank."""
-
-    def __call__(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(height, width, 3) uint8 → (rows, columns) float32, Euclidean."""
         ...
 
 
@@ -155,17 +137,6 @@ class OpenVinoRuntime:
     def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
         return _Compiled(_with_head(self._model, self.map_names, head), fixed_size=fixed_size)
 
-    def searcher(
-        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
-    ) -> PatchSearch:
-        """Network, projection and search as one graph.
-
-        OpenVINO, numpy's BLAS and FAISS's OpenMP have a thread pool each, whose idle threads spin on the processors
-        that the next library needs. One graph has one pool: a third of the processor time.
-        """
-        search = _Compiled(_with_search(self._model, projection, bank), fixed_size=fixed_size)
-        return lambda canvas: search(canvas)[0]
-
     def save(self, folder: Path) -> dict[str, object]:
         import openvino
 
@@ -230,24 +201,6 @@ class TorchRuntime:
         self._taps = backbone.taps
         self._neighbourhood = neighbourhood
         self.map_names = map_names(backbone)
-
-    def searcher(
-        self, projection: PatchProjection, bank: NDArray[np.float32], *, fixed_size: CanvasSize | None
-    ) -> PatchSearch:
-        import torch
-
-        mean, matrix, anchors = (
-            torch.from_numpy(array).to(self._device) for array in (projection.mean, projection.matrix, bank)
-        )
-
-        def search(canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                patches = self._maps(canvas)[PATCHES][0]
-                queries = (patches.flatten(0, 1) - mean) @ matrix
-                nearest = torch.cdist(queries, anchors).amin(dim=1).reshape(patches.shape[:2])
-            return np.asarray(nearest.cpu().numpy(), np.float32)
-
-        return search
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self.maps(canvas, (PATCHES,))[0]
@@ -341,21 +294,3 @@ def _with_head(model: openvino.Model, map_names: Sequence[str], head: Head) -> o
     for parameter, name in zip(tail.get_parameters(), head.inputs, strict=True):
         parameter.output(0).replace(sources[name])
     return openvino.Model(tail.get_results(), graph.get_parameters(), "network")
-
-
-def _with_search(model: openvino.Model, projection: PatchProjection, bank: NDArray[np.float32]) -> openvino.Model:
-    """The network's graph with |q - b|² = |q|² + min(|b|² - 2 q·b) behind it; its root, (1, rows, columns), comes out."""
-    import openvino
-    from openvino import opset13 as op
-
-    graph = model.clone()
-    patches = graph.get_results()[0].input_value(0)  # (1, rows, columns, channels)
-    last = op.constant(np.array([3]))
-    centred = op.subtract(patches, op.constant(projection.mean.reshape(1, 1, 1, -1)))
-    queries = op.matmul(centred, op.constant(np.ascontiguousarray(projection.matrix)), False, False)
-    squares = np.square(bank, dtype=np.float64).sum(axis=1).astype(np.float32)
-    products = op.matmul(queries, op.constant(np.ascontiguousarray(-2.0 * bank, np.float32)), False, True)
-    least = op.reduce_min(op.add(products, op.constant(squares.reshape(1, 1, 1, -1))), last, False)
-    own = op.reduce_sum(op.multiply(queries, queries), last, False)
-    distances = op.sqrt(op.relu(op.add(least, own)))
-    return openvino.Model([op.result(distances)], graph.get_parameters(), "patch_distances")

@@ -91,10 +91,17 @@ def clipped_to_bulk(scores: NDArray[np.float64], ranks: Sample) -> NDArray[np.fl
     return np.clip(scores, *_edges(ranks.ordered, LOWER, UPPER))
 
 
-def bulk_move(scores: NDArray[np.float64], night: Sample, reference: Sample, *, n_effective: float) -> BulkMove:
+def bulk_move(
+    scores: NDArray[np.float64],
+    night: Sample,
+    reference: Sample,
+    *,
+    n_effective: float,
+    largest_excess: float = LARGEST_EXCESS,
+) -> BulkMove:
     """How far the bulk of `scores` (n,), n >= 2, in capture order, lies above the reference's; `night` is their sample.
 
-    Undefined for more than 20 % of defects at the top: from LARGEST_EXCESS on they are the bulk.
+    Undefined for more than 20 % of defects at the top: from `largest_excess` on, a share, they are the bulk.
     """
     n, m = night.n, reference.n
     inflation = n / max(n_effective, 1.0)
@@ -114,7 +121,7 @@ def bulk_move(scores: NDArray[np.float64], night: Sample, reference: Sample, *, 
     for _ in range(ROUNDS):
         share_night = 1.0 - np.searchsorted(night.ordered, centre + widening * beyond, side="right") / n
         excess = (share_night - share_reference - margin) / (1.0 - share_reference)
-        share = min(max(float(excess.max(initial=0.0)), 0.0), LARGEST_EXCESS)
+        share = min(max(float(excess.max(initial=0.0)), 0.0), largest_excess)
         count = round(share * n)
         if count == removed:
             break

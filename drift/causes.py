@@ -117,6 +117,11 @@ def find_causes(
 NO_CAUSE = Attribution()
 
 
+def pictures_moved(reference: Reference, covariates: Mapping[str, NDArray[np.float64]], *, n_effective: float) -> bool:
+    """Whether any covariate of the night moved; a burst of defects moves none, since their trimmed means are compared."""
+    return any(move.is_noticed for move in _moves(reference, covariates, n_effective).values())
+
+
 @dataclass(frozen=True, slots=True)
 class _Move:
     """Of a covariate's trimmed mean; `step` and its `error` are on the scale on which disturbances add."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drift.autocorrelation import effective_n, lag_one
+from drift.bulk import bulk_move, sample
 from drift.causes import NO_CAUSE, Attribution, find_causes
+from drift.expected_score import ExpectedScore
 from drift.history import Change, NightShift, Trend, most_likely_change, trend
 from drift.ks import ks_p, ks_statistic
 from drift.nights import FEW_IMAGES, Baseline, Night, baseline, restlessness, sound_images, summarise
@@ -53,6 +58,8 @@ class Measurement:
     ks_p: float = 1.0
     tail: Tail | None = None
     attribution: Attribution = NO_CAUSE
+    pictures_stayed: bool = False
+    """Covariates were measured, and none of them moved tonight."""
     power: float = 0.0
     """Probability that a bulk shift of `noticed_shift` tonight would be called drift."""
 
@@ -122,11 +129,11 @@ def measure_tonight(
         half = z * math.sqrt(own_variance + error.variance(estimate))
         return BulkShift(estimate=estimate, low=estimate - half, high=estimate + half)
 
-    # Moved back by what is beyond one standard error: a burst pulls the bulk along a little, and must not hide by that.
-    tonight_error = math.sqrt(tonight.variance + error.level)
-    aligned = math.copysign(max(abs(tonight.estimate) - tonight_error, 0.0), tonight.estimate)
+    aligned = _without_one_error(tonight.estimate, math.sqrt(tonight.variance + error.level))
     covariates = {name: values[sound] for name, values in window.covariates.items()}
     statistic = ks_statistic(scores, base.sample.ordered)
+    attribution = find_causes(reference, covariates, n_effective=n_effective, bulk_shift_sd=tonight.estimate)
+    moved = bool(attribution.causes)
     return replace(
         measured,
         fault=measured.fault or another_part(reference, covariates, bulk_shift_sd=tonight.estimate),
@@ -138,13 +145,11 @@ def measure_tonight(
         trend=trend(shifts, v_ref=error.level, target=settings.half_sigma, confidence_z=z),
         ks_statistic=statistic,
         ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / error.level),
-        tail=heavy_tail(scores, base.sample.ordered, bulk_shift=aligned * sd, n_effective=n_effective),
-        attribution=find_causes(
-            reference,
-            covariates,
-            n_effective=n_effective,
-            bulk_shift_sd=tonight.estimate,
+        tail=_tail(
+            base, scores, covariates if moved else {}, moved_by=aligned * sd, n_effective=n_effective, settings=settings
         ),
+        pictures_stayed=not moved and not reference.covariates.keys().isdisjoint(covariates),
+        attribution=attribution,
         power=drift_power(
             settings.noticed_shift,
             n_effective=n_effective,
@@ -155,6 +160,41 @@ def measure_tonight(
         ),
         n_missing=_missing(unit, error, settings, drift_z, n_effective, rho),
     )
+
+
+def _tail(
+    base: Baseline,
+    scores: NDArray[np.float64],
+    covariates: Mapping[str, NDArray[np.float64]],
+    *,
+    moved_by: float,
+    n_effective: float,
+    settings: DriftSettings,
+) -> Tail:
+    """Of the scores; with `covariates`, those of moved pictures, the less certain of that and of what they do not explain.
+
+    The first alone takes goods for defects that a brighter lamp moved farther than others; the second alone a response
+    to a disturbance that was measured badly.
+    """
+    raw = heavy_tail(scores, base.sample.ordered, bulk_shift=moved_by, n_effective=n_effective)
+    if raw.p > settings.burst_p or not covariates:
+        return raw
+    expected = ExpectedScore.of(base.reference)
+    residuals = None if expected is None else expected.residuals(scores, covariates)
+    if expected is None or residuals is None:
+        return raw
+    usual = sample(expected.usual)
+    move = bulk_move(residuals, sample(residuals), usual, n_effective=n_effective)
+    error = math.sqrt(move.unit_variance / n_effective + usual.unit_variance / usual.n + move.extra_variance)
+    unexplained = heavy_tail(
+        residuals, usual.ordered, bulk_shift=_without_one_error(move.shift, error), n_effective=n_effective
+    )
+    return max(raw, unexplained, key=lambda tail: tail.p)
+
+
+def _without_one_error(shift: float, error: float) -> float:
+    """A burst pulls the bulk along a little, and must not hide by that."""
+    return math.copysign(max(abs(shift) - error, 0.0), shift)
 
 
 def _missing(

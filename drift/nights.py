@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from drift.autocorrelation import LagSums, effective_n, lag_one, lag_sums
 from drift.bulk import LOWER, UPPER, Sample, bulk_move, clipped_to_bulk, sample
+from drift.causes import pictures_moved
+from drift.expected_score import ExpectedScore
 from drift.reference import Reference
 from drift.sensor import faulty_images
 from drift.shift import ReferenceError, reference_error
@@ -71,13 +73,18 @@ def baseline(reference: Reference) -> Baseline:
 
 def summarise(base: Baseline, window: Window) -> Night | None:
     """The night's bulk shift; None where fewer than FEW_IMAGES sound scores are left."""
-    scores = window.scores[sound_images(window, faulty_images(base.reference, window))]
+    sound = sound_images(window, faulty_images(base.reference, window))
+    scores = window.scores[sound]
     if len(scores) < FEW_IMAGES:
         return None
     # The night's own autocorrelation serves to tell an excess from chance; the line's, pooled, everything else.
     night = sample(scores)
-    own = lag_one([lag_sums(clipped_to_bulk(scores, night))])
-    move = bulk_move(scores, night, base.sample, n_effective=effective_n(len(scores), own))
+    n_effective = effective_n(len(scores), lag_one([lag_sums(clipped_to_bulk(scores, night))]))
+    move = bulk_move(scores, night, base.sample, n_effective=n_effective)
+    if move.excess > 0.0:
+        unexplained = _unexplained_excess(base, window, sound, n_effective=n_effective)
+        if unexplained < move.excess:
+            move = bulk_move(scores, night, base.sample, n_effective=n_effective, largest_excess=unexplained)
     least = LEAST_VARIANCE * base.sample.unit_variance
     return Night(
         night=window.night,
@@ -88,6 +95,21 @@ def summarise(base: Baseline, window: Window) -> Night | None:
         excess=move.excess,
         lags=lag_sums(move.influence),
     )
+
+
+def _unexplained_excess(base: Baseline, window: Window, sound: NDArray[np.bool_], *, n_effective: float) -> float:
+    """The share of high scores that moved pictures do not explain: only for those is the bulk looked for elsewhere.
+
+    1 where the pictures did not move: what the defects' own covariates explain of their scores are still defects.
+    """
+    covariates = {name: values[sound] for name, values in window.covariates.items()}
+    if not pictures_moved(base.reference, covariates, n_effective=n_effective):
+        return 1.0
+    expected = ExpectedScore.of(base.reference)
+    residuals = None if expected is None else expected.residuals(window.scores[sound], covariates)
+    if expected is None or residuals is None:
+        return 1.0
+    return bulk_move(residuals, sample(residuals), sample(expected.usual), n_effective=n_effective).excess
 
 
 def sound_images(window: Window, faults: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.checks import finite_vector
-from drift.responses import Response
+from drift.responses import Response, Responses
 from halfsigma import ScoreError
 
 MIN_REFERENCE = 2
@@ -31,7 +32,7 @@ class Reference:
 
     scores: NDArray[np.float64]
     covariates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    responses: tuple[Response, ...] = ()
+    responses: Sequence[Response] = ()
     """To known disturbances, measured when the version was fitted; a detector that is not ours has none."""
 
     def __post_init__(self) -> None:
@@ -69,16 +70,16 @@ class Reference:
         return float(self.scores.std(ddof=1))
 
     def to_json(self) -> dict[str, Any]:
-        """A mapping of plain lists that `from_json` turns back into an equal reference."""
+        """A mapping of plain values that `from_json` turns back into an equal reference; the responses are one text."""
         return {
             "scores": self.scores.tolist(),
             "covariates": {name: values.tolist() for name, values in self.covariates.items()},
-            "responses": [response.to_json() for response in self.responses],
+            "responses": json.dumps([response.to_json() for response in self.responses]),
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Reference:
-        """The reference that `to_json` wrote."""
+        """The reference that `to_json` wrote, or a version's reference.json, in which the responses are a list."""
         if "scores" not in document:
             raise ScoreError(
                 f"a reference needs the key 'scores', found {sorted(document)}",
@@ -87,5 +88,5 @@ class Reference:
         return cls(
             scores=document["scores"],
             covariates=document.get("covariates", {}),
-            responses=tuple(Response(**each) for each in document.get("responses", ())),
+            responses=Responses(document.get("responses", ())),
         )

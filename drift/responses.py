@@ -8,11 +8,14 @@ these.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cached_property
+from statistics import fmean as mean
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,18 +43,56 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One probe: `usual` and `disturbed` are covariate means over the same images; `score_shift` is in score units."""
+    """One probe: `usual` and `disturbed` are covariates of the same images, `score_changes` theirs in score units."""
 
     kind: str
     strength: float
     direction_deg: float
-    usual: Mapping[str, float]
-    disturbed: Mapping[str, float]
-    score_shift: float
+    usual: Mapping[str, Sequence[float]]
+    disturbed: Mapping[str, Sequence[float]]
+    score_changes: Sequence[float]
 
     def to_json(self) -> dict[str, Any]:
-        """A mapping of plain values that `Response(**mapping)` turns back into an equal one."""
+        """A mapping of plain values that `from_json` turns back into an equal one."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Response:
+        """The response that `to_json` wrote."""
+        return cls(
+            kind=document["kind"],
+            strength=document["strength"],
+            direction_deg=document["direction_deg"],
+            usual={name: tuple(values) for name, values in document["usual"].items()},
+            disturbed={name: tuple(values) for name, values in document["disturbed"].items()},
+            score_changes=tuple(document["score_changes"]),
+        )
+
+
+class Responses(Sequence[Response]):
+    """Responses as they were written, read when they are first looked at.
+
+    On most nights nothing moved and nobody asks; reading those of a thousand lines would cost more than all their scores.
+    """
+
+    def __init__(self, written: str | Sequence[Mapping[str, Any]]) -> None:
+        """`written`: what `Response.to_json` made of each, or the JSON text of all."""
+        self._written = written
+
+    @cached_property
+    def _read(self) -> tuple[Response, ...]:
+        documents = json.loads(self._written) if isinstance(self._written, str) else self._written
+        return tuple(Response.from_json(each) for each in documents)
+
+    @overload
+    def __getitem__(self, index: int) -> Response: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Response, ...]: ...
+    def __getitem__(self, index: int | slice) -> Response | tuple[Response, ...]:
+        return self._read[index]
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +235,10 @@ def _path(branch: list[Response], names: Sequence[str], scale: Values) -> _Path:
     branch = sorted(branch, key=lambda response: abs(response.strength - neutral))
     knots = np.array([0.0] + [abs(response.strength - neutral) for response in branch])
     moves = [
-        [*(coordinate(n, each.disturbed[n]) - coordinate(n, each.usual[n]) for n in names), each.score_shift]
+        [
+            *(coordinate(n, mean(each.disturbed[n])) - coordinate(n, mean(each.usual[n])) for n in names),
+            mean(each.score_changes),
+        ]
         for each in branch
     ]
     at = np.linspace(0.0, REACH * knots[-1], GRID)

@@ -161,9 +161,13 @@ def _is_drift(m: Measurement, *, q: float) -> bool:
     if m.since is None or m.change is None or m.since.low <= 0.0 <= m.since.high or q > m.settings.alpha:
         return False
     size, error = abs(m.since.estimate), t_quantile(m.settings.drift_confidence, math.inf) * m.drift_error
-    if m.n_missing != 0 and m.change.first == len(m.nights) - 1:
+    lone = m.change.first == len(m.nights) - 1
+    if m.n_missing != 0 and lone:
         # Too few images for the usual power, and no other night bears them out: only what is beyond doubt counts.
         return m.n_effective >= m.settings.least_effective and size - error >= m.settings.half_sigma
+    if lone and m.pictures_stayed:
+        # Only the scores moved, and only tonight: rather a fifth of defects than a drift, unless it is clearly beyond.
+        return size - m.drift_error >= m.settings.half_sigma and size > error
     return size >= m.settings.half_sigma and size > error
 
 

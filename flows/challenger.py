@@ -23,10 +23,10 @@ from detectors.loading import Unreadable, read_ahead
 from detectors.position import small_gray
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
-from flows.fitting import version_metrics
+from flows.fitting import how_made, provenance_tags, version_metrics
 from flows.workspace import Workspace
-from halfsigma import TooFewImages
-from registry import audit, checks, deployment, images, lines, retrains, scores
+from halfsigma import IllegalTransition, TooFewImages
+from registry import audit, checks, deployment, images, lines, promotion, retrains, scores
 from registry.curation import Candidate, Curation, curate, second_look
 from registry.store import NewVersion
 from registry.tables import Image, Line, Retrain
@@ -247,7 +247,12 @@ def _register(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
         params={"night": retrain.night.isoformat(), "retrain": retrain.id},
         metrics={**version_metrics(version), **{f"gate_{gate['name']}": gate["value"] for gate in found}},
         reports=(folder / _CURATED, folder / _GATES),
-        tags={"halfsigma.retrain": str(retrain.id), "halfsigma.gates": _outcome(found)},
+        tags={
+            "halfsigma.retrain": str(retrain.id),
+            "halfsigma.gates": _outcome(found),
+            "halfsigma.reason": retrain.reason,
+            **provenance_tags(how_made(folder / "challenger")),
+        },
     )
     number = workspace.store.register(line.name, new)
     with workspace.database.session() as session:
@@ -258,7 +263,15 @@ def _register(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
             action="registered",
             line=line,
             version=number,
-            document={"retrain": retrain.id, "gates": found},
+            document={
+                "retrain": retrain.id,
+                "night": retrain.night.isoformat(),
+                "base_version": retrain.base_version,
+                "reason": retrain.reason,
+                "curation": retrain.document["curation"],
+                "gates": found,
+                **how_made(folder / "challenger"),
+            },
         )
         return retrains.advance(session, retrain.id, start="gated", to="registered", new_version=number)
 
@@ -284,12 +297,45 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
             reason = f"version {champion} was promoted meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
         if line.policy == "auto":
-            deployment.promote(session, line, workspace.store, number, actor=deployment.SYSTEM, document=details)
-            return retrains.advance(session, retrain.id, start="registered", to="promoted")
-        deployment.wait_for_person(session, line, workspace.store, number)
+            return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)
+        if line.policy == "shadow":
+            promotion.offer(session, line, workspace.store, number, kind="challenger_in_shadow")
+            reason = f"policy shadow: it scores along for {line.shadow_nights} nights first"
+            return retrains.advance(session, retrain.id, start="registered", to="shadow", reason=reason)
+        promotion.offer(session, line, workspace.store, number, kind="challenger_waits")
         return retrains.advance(
             session, retrain.id, start="registered", to="waiting", reason=f"policy {line.policy}: a person promotes"
         )
+
+
+def promote_retrain(
+    session: Session,
+    workspace: Workspace,
+    retrain: Retrain,
+    line: Line,
+    number: int,
+    *,
+    start: str,
+    document: Mapping[str, object],
+) -> Retrain:
+    """Promote a retrain's version; if another version was promoted meanwhile, the retrain is over with that reason."""
+    try:
+        promotion.promote(
+            session,
+            line,
+            workspace.store,
+            number,
+            replaces=retrain.base_version,
+            actor=deployment.SYSTEM,
+            document=document,
+            cache=workspace.cache,
+        )
+    except IllegalTransition as error:
+        if lines.aliases(session, line).get("champion") in (retrain.base_version, number):
+            raise  # somebody is at it this moment; what comes of it is seen when the step is run again
+        return retrains.advance(session, retrain.id, start=start, to="rejected", reason=error.message)
+    row = retrains.get(session, retrain.id)  # one that was offered as challenger is settled by the promotion itself
+    return row if row.state == "promoted" else retrains.advance(session, retrain.id, start=start, to="promoted")
 
 
 def _candidates(session: Session, line: Line, retrain: Retrain) -> list[Candidate]:

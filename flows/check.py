@@ -20,6 +20,7 @@ from halfsigma import HalfsigmaError
 from registry import checks, lines
 from registry.champions import champions_of
 from registry.checks import NewCheck
+from registry.deployment import FOREIGN
 from registry.measuring import LineToMeasure, MeasuredLine, Unmeasured
 from registry.summaries import keep_summaries
 from registry.tables import Line
@@ -109,8 +110,8 @@ def _other_p_values(workspace: Workspace, checked_now: set[int], night: date) ->
     with workspace.database.session() as session:
         return [
             check.document["ks"]["p"]
-            for line_id, check in checks.checks_of_night(session, night).items()
-            if line_id not in checked_now and check.document["ks"]["p"] is not None
+            for check in checks.checks_of_night(session, night, without=checked_now)
+            if check.document["ks"]["p"] is not None
         ]
 
 
@@ -118,15 +119,8 @@ def draw_check(workspace: Workspace, done: CheckedLine) -> Path:
     """The check as a picture, on this machine."""
     from drift.plots import plot_check
 
-    night = done.verdict.night
-    with workspace.database.session() as session:
-        line = lines.get_line(session, done.line)
-        reference = Reference.from_json(lines.get_version(session, line, done.version).reference)
-        seen = windows(session, line.id, done.version, until=night, n_nights=DriftSettings().history_nights)
-    if not seen or seen[-1].night != night:
-        seen.append(Window(night=night, scores=[]))  # type: ignore[arg-type]  # it makes an array of it
-    folder = workspace.work_folder(f"check-{done.line}-{night}")
-    return Path(plot_check(reference, seen, done.verdict, folder / "check.png"))
+    reference, seen = _reference_and_nights(workspace, done)
+    return Path(plot_check(reference, seen, done.verdict, _folder(workspace, done) / "check.png"))
 
 
 def publish_check(workspace: Workspace, done: CheckedLine, plot: Path) -> None:
@@ -134,4 +128,43 @@ def publish_check(workspace: Workspace, done: CheckedLine, plot: Path) -> None:
     document = plot.with_suffix(".json")
     document.write_text(json.dumps(done.to_dict(), indent=1))
     for path in (plot, document):
-        workspace.store.log_report(done.line, done.version, path, folder=f"nights/{done.verdict.night}")
+        _publish(workspace, done, path)
+
+
+def publish_evidently(workspace: Workspace, done: CheckedLine) -> Path:
+    """Write Evidently's report of the same night and put it beside the version; where it lies on this machine.
+
+    A detector that is not ours has no version in MLflow: its report stays here.
+
+    Raises:
+        DriftError: too few images for the report.
+        StoreError: MLflow cannot be reached; the report is written all the same.
+    """
+    from drift.evidently_report import write_evidently_report
+
+    reference, seen = _reference_and_nights(workspace, done)
+    page = write_evidently_report(reference, seen[-1], _folder(workspace, done) / "evidently.html")
+    with workspace.database.session() as session:
+        detector = lines.get_line(session, done.line).detector
+    if detector != FOREIGN:
+        _publish(workspace, done, page)
+    return page
+
+
+def _publish(workspace: Workspace, done: CheckedLine, path: Path) -> None:
+    workspace.store.log_report(done.line, done.version, path, folder=f"nights/{done.verdict.night}")
+
+
+def _folder(workspace: Workspace, done: CheckedLine) -> Path:
+    return workspace.work_folder(f"check-{done.line}-{done.verdict.night}")
+
+
+def _reference_and_nights(workspace: Workspace, done: CheckedLine) -> tuple[Reference, list[Window]]:
+    night = done.verdict.night
+    with workspace.database.session() as session:
+        line = lines.get_line(session, done.line)
+        reference = Reference.from_json(lines.get_version(session, line, done.version).reference)
+        seen = windows(session, line.id, done.version, until=night, n_nights=DriftSettings().history_nights)
+    if not seen or seen[-1].night != night:
+        seen.append(Window(night=night, scores=[]))  # type: ignore[arg-type]  # it makes an array of it
+    return reference, seen

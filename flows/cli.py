@@ -10,6 +10,9 @@ from typing import Annotated, Any
 import typer
 from typer._click.exceptions import ClickException
 
+from flows.cli_options import Folder, Json, LineName, Night
+from flows.cli_promotion import app as promotion_commands
+from flows.cli_trials import app as trial_commands
 from flows.output import (
     EXIT_ERROR,
     check_for_people,
@@ -36,11 +39,6 @@ EMBEDDED_BACKBONE = "embedded:efficientnet_lite0"
 
 EXIT_INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
-
-LineName = Annotated[str, typer.Argument(metavar="LINE", help="The line: one camera station and its part.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Night = Annotated[str, typer.Option("--night", metavar="YYYY-MM-DD", help="A date in the line's time zone.")]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, read recursively.")]
 
 
 @app.command()
@@ -132,6 +130,7 @@ def ingest(line: LineName, folder: Folder, night: Night, json: Json = False) -> 
         "n_new": done.n_new,
         "n_unreadable": len(done.unreadable),
         "n_reject": done.n_reject,
+        "shadow": done.shadow,
         "unreadable": [{"image": str(each.path), "reason": each.reason} for each in done.unreadable],
     }
     show(document, as_json=json, people=facts)
@@ -169,16 +168,27 @@ def log(
 
 
 @app.command()
-def check(line: LineName, night: Night, json: Json = False) -> None:
+def check(
+    line: LineName,
+    night: Night,
+    evidently: Annotated[
+        bool,
+        typer.Option("--evidently", help="Also write Evidently's report, and put it beside the version in MLflow."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Compare a night's scores with the reference, and explain the verdict."""
-    from flows.check import check_line
+    from flows.check import check_line, publish_evidently
     from flows.workspace import open_workspace
     from registry.lines import parse_night
 
     date = parse_night(night)
     with open_workspace(Settings.from_environment()) as workspace:
         checked = check_line(workspace, line, night=date)
-    show(checked.to_dict(), as_json=json, people=check_for_people)
+        document = checked.to_dict()
+        if evidently:
+            document["evidently"] = str(publish_evidently(workspace, checked))
+    show(document, as_json=json, people=check_for_people)
 
 
 @app.command()
@@ -198,47 +208,7 @@ def nightly(
     show(document, as_json=json, people=nightly_for_people)
 
 
-@app.command()
-def retrain(line: LineName, json: Json = False) -> None:
-    """Retrain on the images of the last night that the champion scored, whatever its verdict."""
-    from flows.deploying import describe, last_night
-    from flows.progress import progress_bar
-    from flows.running import run_flow
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace:
-        version, night = last_night(workspace, line)
-    with progress_bar(f"retrain {line}"):
-        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason="a person asked for it")
-    with open_workspace(Settings.from_environment()) as workspace:
-        document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
-    show(document, as_json=json, people=facts)
-
-
-@app.command()
-def promote(
-    line: LineName,
-    version: Annotated[int | None, typer.Option(help="By default the challenger.")] = None,
-    json: Json = False,
-) -> None:
-    """Make the challenger, or the named version, the champion."""
-    from flows.deploying import promote_version
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace:
-        document = promote_version(workspace, line, version)
-    show(document, as_json=json, people=facts)
-
-
-@app.command()
-def rollback(line: LineName, json: Json = False) -> None:
-    """Make the previous version the champion again."""
-    from flows.deploying import roll_back
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace:
-        document = roll_back(workspace, line)
-    show(document, as_json=json, people=facts)
+app.registered_commands += promotion_commands.registered_commands
 
 
 @app.command()
@@ -285,52 +255,7 @@ def report(
     show({"line": line, "path": str(page)}, as_json=json, people=facts)
 
 
-@app.command()
-def drill(
-    line: LineName,
-    good: Annotated[Path, typer.Option("--images", metavar="DIR", help="Images of good parts, not those fitted on.")],
-    defect: Annotated[
-        Path | None,
-        typer.Option("--defect", metavar="DIR", help="Defects; else the line's labelled ones, else synthetic ones."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Fire drill: disturb good images at rising strength; what is noticed, what it costs, what a retrain brings."""
-    from flows.drill.document import drill_document, drill_for_people
-    from flows.drill.page import write_page
-    from flows.drill.running import run_drill
-    from flows.progress import progress_bar
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"drill {line}") as progress:
-        done = run_drill(workspace, line, good_folder=good, defect_folder=defect, progress=progress)
-        page = write_page(done, workspace.settings.home / "reports" / line / f"drill-v{done.version}.html")
-    show(drill_document(done, str(page)), as_json=json, people=drill_for_people)
-
-
-@app.command()
-def configure(
-    line: LineName,
-    policy: Annotated[str | None, typer.Option(metavar="auto|manual|shadow", help="How it promotes.")] = None,
-    time_zone: Annotated[str | None, typer.Option(help="IANA name; a night is a date there.")] = None,
-    fpr_budget: Annotated[float | None, typer.Option(help="Accepted share of rejected good parts.")] = None,
-    latency_budget_ms: Annotated[float | None, typer.Option(help="Accepted time of one image.")] = None,
-    json: Json = False,
-) -> None:
-    """Change what a line promises and how it promotes."""
-    from flows.deploying import configure_line
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace:
-        document = configure_line(
-            workspace,
-            line,
-            policy=policy,
-            time_zone=time_zone,
-            fpr_budget=fpr_budget,
-            latency_budget_ms=latency_budget_ms,
-        )
-    show(document, as_json=json, people=facts)
+app.registered_commands += trial_commands.registered_commands
 
 
 @app.command()

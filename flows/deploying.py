@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from flows.history import publish_history
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, UnknownVersion
-from registry import audit, deployment, lines, retrains, scores
+from registry import audit, deployment, lines, promotion, retrains, scores
 from registry.deployment import Deployment
 
 
@@ -28,7 +30,17 @@ def promote_version(workspace: Workspace, line_name: str, number: int | None) ->
                 f"line {line_name!r} has no challenger to promote",
                 hint=f"name a version: halfsigma promote {line_name} --version N",
             )
-        after = deployment.promote(session, line, workspace.store, wanted, actor=_person(), document={})
+        after = promotion.promote(
+            session,
+            line,
+            workspace.store,
+            wanted,
+            replaces=deployed.champion,
+            actor=_person(),
+            document={"reason": "a person asked for it"},
+            cache=workspace.cache,
+        )
+    publish_history(workspace, line_name)
     return _document(line_name, after, state="promoted")
 
 
@@ -41,8 +53,17 @@ def roll_back(workspace: Workspace, line_name: str) -> dict[str, Any]:
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
-        deployment.follow(session, line, workspace.store, cache=workspace.cache)
-        after = deployment.rollback(session, line, workspace.store, actor=_person(), reason="a person asked for it")
+        deployed = deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        after = promotion.rollback(
+            session,
+            line,
+            workspace.store,
+            replaces=deployed.champion,
+            actor=_person(),
+            document={"reason": "a person asked for it"},
+            cache=workspace.cache,
+        )
+    publish_history(workspace, line_name)
     return _document(line_name, after, state="rolled_back")
 
 
@@ -94,6 +115,7 @@ def configure_line(
     time_zone: str | None,
     fpr_budget: float | None,
     latency_budget_ms: float | None,
+    nights: Mapping[str, int | None],
 ) -> dict[str, Any]:
     """Change a line's settings, and record who did."""
     with workspace.database.session() as session:
@@ -104,12 +126,14 @@ def configure_line(
             time_zone=time_zone,
             fpr_budget=fpr_budget,
             latency_budget_ms=latency_budget_ms,
+            nights=nights,
         )
         document = {
             "policy": line.policy,
             "time_zone": line.time_zone,
             "fpr_budget": line.fpr_budget,
             "latency_budget_ms": line.latency_budget_ms,
+            **{name: getattr(line, name) for name in lines.NIGHTS},
         }
         audit.record(session, actor=_person(), action="configured", line=line, document=document)
     return {"line": line_name, **document}

@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy.orm import Session
 
-from detectors.artifact import save_version
+from detectors.artifact import MANIFEST, read_manifest, save_version
 from detectors.backbone import BackboneSpec
 from detectors.families import family_named
 from detectors.fit import GoodImages, fit_version, prepare, with_responses
@@ -23,7 +24,8 @@ from detectors.runtime import build_runtime
 from detectors.version import DetectorVersion
 from drift.reference import Reference
 from flows.workspace import Workspace
-from registry import audit, deployment, images, lines
+from registry import audit, deployment, images, lines, promotion
+from registry.provenance import images_digest, running_code
 from registry.store import NewVersion
 from registry.tables import Line
 
@@ -101,7 +103,9 @@ def _register(
     with tempfile.TemporaryDirectory(dir=workspace.work_folder("fit")) as unfinished:
         folder = Path(unfinished) / "version"
         save_version(model, folder)
-        new = NewVersion(folder, "fit", params=params, metrics=version_metrics(model))
+        new = NewVersion(
+            folder, "fit", params=params, metrics=version_metrics(model), tags=provenance_tags(how_made(folder))
+        )
         number = workspace.store.register(line_name, new)
         tags = workspace.store.tags(line_name, number)
         kept = {each.sha256: workspace.vault.keep(line_name, each.path, each.sha256) for each in goods.prepared}
@@ -115,9 +119,9 @@ def _register(
                 action="fitted",
                 line=line,
                 version=number,
-                document={"n_fit": len(goods.prepared), **params},
+                document={**params, **how_made(folder)},
             )
-            state = deployment.deploy_first(session, line, workspace.store, number)
+            state = promotion.deploy_first(session, line, workspace.store, number)
     return number, state.champion == number
 
 
@@ -127,6 +131,36 @@ def _shown(plan: FramePlan, backbone: BackboneSpec) -> dict[str, object]:
         "side_px": plan.framing.side_px,
         "native_side_px": round(plan.native_side_px),
         "white_level": plan.white_level,
+    }
+
+
+def how_made(folder: Path) -> dict[str, object]:
+    """What the audit keeps of a saved version: from which images, with which settings and code.
+
+    The images' own hashes are in its manifest, whose hash is here as well: an altered list would not fit it.
+    """
+    manifest = read_manifest(folder)
+    fitted_on = manifest["provenance"]["fit_images_sha256"]
+    return {
+        "detector": manifest["family"],
+        "seed": manifest["provenance"]["seed"],
+        "n_images": len(fitted_on),
+        "images_sha256": images_digest(fitted_on),
+        "manifest_sha256": images.file_sha256(folder / MANIFEST),
+        "code": running_code().to_dict(),
+    }
+
+
+def provenance_tags(made: Mapping[str, object]) -> dict[str, str]:
+    """The same as tags of the version in MLflow, for people who look there."""
+    code = cast("Mapping[str, str | None]", made["code"])
+    return {
+        "halfsigma.n_images": str(made["n_images"]),
+        "halfsigma.images_sha256": str(made["images_sha256"]),
+        "halfsigma.version": str(code["halfsigma"]),
+        "halfsigma.source_sha256": str(code["source_sha256"]),
+        "halfsigma.lock_sha256": str(code["lock_sha256"] or "no lock file"),
+        "halfsigma.packages_sha256": str(code["packages_sha256"]),
     }
 
 

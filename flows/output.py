@@ -75,6 +75,7 @@ def check_for_people(document: Mapping[str, Any]) -> None:
             "bulk shift": _interval(document["bulk_shift_sd"], document["bulk_shift_ci"]),
             "KS": document["ks"],
             "causes": [cause["phrase"] or cause["name"] for cause in document["causes"]],
+            **({"Evidently's report": document["evidently"]} if "evidently" in document else {}),
         }
     )
     Console().print(document["explanation"])

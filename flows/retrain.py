@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows.artifacts import show_retrain
 from flows.challenger import fail_retrain, next_step, request_retrain, run_step
+from flows.history import publish_history
 from flows.progress import current_progress
 from flows.settings import Settings
 from flows.workspace import Workspace, open_workspace
@@ -106,6 +107,8 @@ def retrain(line_name: str, night: date, base_version: int, reason: str) -> dict
                 row = fail_retrain(
                     workspace, row.id, reason=f"step {step!r}: unexpected {type(error).__name__}: {error}"
                 )
+        if row.state == "promoted":
+            publish_history(workspace, line_name)
         outcome = Outcome.of(row)
         show_retrain(line_name, outcome.to_dict())
         return outcome.to_dict()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -75,10 +75,12 @@ def list_checks(
     return list(session.scalars(query.order_by(NightCheck.night, NightCheck.version)))
 
 
-def checks_of_night(session: Session, night: date) -> dict[int, NightCheck]:
-    """The last verdict of every line on that night, by the line's id."""
-    query = select(NightCheck).where(NightCheck.night == night).order_by(NightCheck.checked_at, NightCheck.id)
-    return {check.line_id: check for check in session.scalars(query)}
+def checks_of_night(session: Session, night: date, *, without: Collection[int]) -> list[NightCheck]:
+    """The last verdict of that night of every line but those whose ids are in ``without``."""
+    of_night = select(NightCheck.id, NightCheck.line_id).where(NightCheck.night == night)
+    last = {line_id: check_id for check_id, line_id in session.execute(of_night.order_by(NightCheck.checked_at))}
+    found = (session.get(NightCheck, check_id) for line_id, check_id in last.items() if line_id not in without)
+    return [check for check in found if check is not None]
 
 
 def latest_checks(session: Session) -> dict[int, NightCheck]:

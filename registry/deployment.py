@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from detectors.artifact import REFERENCE, read_manifest
+from detectors.artifact import REFERENCE, load_version, read_manifest
 from drift.reference import Reference
 from halfsigma import ArtifactError, DriftError, RegistryError, StoreError, UnknownVersion
-from registry import audit, lines, outbox, retrains
-from registry.store import TAG_BASE, TAG_ORIGIN, MlflowStore
-from registry.tables import Line
+from registry import audit, lines, moves, outbox, retrains
+from registry.store import TAG_BASE, TAG_ORIGIN, TAG_RESTORED, MlflowStore, NewVersion
+from registry.tables import Line, utc_now
 
 SYSTEM = "halfsigma"
 FOREIGN = "foreign"
 """Of a line whose detector is not ours: it is watched, but it has no model in MLflow."""
 SOMEBODY = "somebody in MLflow"
+MOVED_IN_MLFLOW = "the alias was moved in MLflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,39 +65,52 @@ def mirror_version(session: Session, line: Line, number: int, folder: Path, tags
     )
 
 
-def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path) -> Deployment:
+def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at: datetime | None = None) -> Deployment:
     """Bring the mirror to where MLflow's aliases are; what a person moved there is recorded and told.
 
     A champion alias that was taken away, or that points to a version which cannot be loaded, is put back to the
-    mirrored champion: a station must never be without one. Of several processes that see the same move, one tells it.
+    mirrored champion; a champion whose version was deleted is registered again from this machine's copy: a station must
+    never be without one. Of several processes that see the same move, one tells it. A promotion of ours that was killed
+    after it moved the alias is recorded as whose it was.
 
     Raises:
         StoreError: MLflow cannot be reached; the mirror stays as it is.
     """
     mirrored = lines.aliases(session, line)
     before = mirrored.get("champion")
+    under_way = moves.pending(session, line)
     actual = store.aliases(line.name)
     wanted = actual.get("champion")
     if wanted == before:
-        _mirror(session, line, actual)
+        if under_way is None:
+            _record_other_aliases(session, line, mirrored, actual, at=at)
+        elif not under_way.is_theirs(utc_now()):
+            moves.end(session, line, under_way)  # it never moved the alias, or was recorded
+        mirror(session, line, actual)
         return Deployment.of(actual)
-    refusal = "the alias was taken away" if wanted is None else _unusable(session, line, store, wanted, cache=cache)
+    refusal = "the alias was taken away" if wanted is None else unusable(session, line, store, wanted, cache=cache)
     if refusal is not None:
         if before is None:
             raise UnknownVersion(
                 f"MLflow's champion of line {line.name!r} cannot be used: {refusal}",
                 hint="point the alias at a version that halfsigma registered",
             )
-        return _put_back(session, line, store, before, found=wanted, reason=refusal)
+        return _put_back(session, line, store, before, found=wanted, reason=refusal, cache=cache, at=at)
     assert wanted is not None, "without a champion there was a refusal"
     if before is not None:
         _move_previous(session, line, store, before=before, wanted=wanted, mirrored=mirrored, actual=actual)
     if actual.get("challenger") == wanted:
         store.set_alias(line.name, "challenger", None)
     actual = store.aliases(line.name)
-    if lines.set_alias(session, line, "champion", wanted):
-        tell(session, line, "promoted", actor=SOMEBODY, version=wanted, document={"from": before, "to": wanted})
-    _mirror(session, line, actual)
+    ours = under_way if under_way is not None and (under_way.start, under_way.to) == (before, wanted) else None
+    if lines.move_champion(session, line, start=before, to=wanted, at=at):
+        action, actor = (ours.action, ours.actor) if ours else ("promoted", SOMEBODY)
+        reason = {"reason": MOVED_IN_MLFLOW} if ours is None else {}
+        details = {**reason, **(ours.document if ours else {}), "from": before, "to": wanted}
+        tell(session, line, action, actor=actor, version=wanted, document=details, at=at)
+    if ours is not None:
+        moves.end(session, line, ours)
+    mirror(session, line, actual)
     return Deployment.of(actual)
 
 
@@ -116,80 +131,7 @@ def champion_of(session: Session, line: Line, store: MlflowStore, *, cache: Path
     return lines.get_version(session, line).number
 
 
-def deploy_first(session: Session, line: Line, store: MlflowStore, number: int) -> Deployment:
-    """The line's first version becomes champion; a later fit's waits as challenger."""
-    first = store.aliases(line.name).get("champion") in (None, number)
-    store.set_alias(line.name, "champion" if first else "challenger", number)
-    actual = store.aliases(line.name)
-    audit.record(session, actor=SYSTEM, action="deployed" if first else "challenges", line=line, version=number)
-    if first:
-        _mirror(session, line, actual)
-    else:  # a champion that this database never saw is left to `follow`, which records its reference as well
-        lines.set_alias(session, line, "challenger", number)
-    return Deployment.of(actual)
-
-
-def promote(
-    session: Session, line: Line, store: MlflowStore, number: int, *, actor: str, document: Mapping[str, Any]
-) -> Deployment:
-    """Make ``number`` the champion and the present champion ``previous``.
-
-    MLflow is moved first and the mirror follows in the caller's transaction; killed between the two, the next
-    `follow` finds the move and records it. Promoting the champion again changes nothing. The database is written
-    last, so that its lock is not held while MLflow answers.
-    """
-    lines.get_version(session, line, number)
-    found = store.aliases(line.name)
-    before = found.get("champion")
-    if before != number:
-        if before is not None:
-            store.set_alias(line.name, "previous", before)
-        store.set_alias(line.name, "champion", number)
-    if found.get("challenger") == number:
-        store.set_alias(line.name, "challenger", None)
-    actual = store.aliases(line.name)
-    if lines.set_alias(session, line, "champion", number):
-        details = {**document, "from": before, "to": number}
-        tell(session, line, "promoted", actor=actor, version=number, document=details)
-    _mirror(session, line, actual)
-    return Deployment.of(actual)
-
-
-def rollback(session: Session, line: Line, store: MlflowStore, *, actor: str, reason: str) -> Deployment:
-    """Make ``previous`` the champion again; the version rolled back carries no alias any more.
-
-    ``previous`` then points to what the restored champion had itself replaced, if anything, so that rolling back
-    twice goes two versions back and never forward to the bad one.
-
-    Raises:
-        UnknownVersion: there is no previous version.
-    """
-    found = store.aliases(line.name)
-    bad, target = found.get("champion"), found.get("previous")
-    if target is None or target == bad:
-        raise UnknownVersion(
-            f"line {line.name!r} has no previous version to roll back to",
-            hint=f"name one: halfsigma promote {line.name} --version N",
-        )
-    store.set_alias(line.name, "champion", target)
-    store.set_alias(line.name, "previous", _predecessor(session, line, target, not_this=bad))
-    actual = store.aliases(line.name)
-    if lines.set_alias(session, line, "champion", target):
-        tell(session, line, "rolled_back", actor=actor, version=target, document={"from": bad, "reason": reason})
-    _mirror(session, line, actual)
-    return Deployment.of(actual)
-
-
-def wait_for_person(session: Session, line: Line, store: MlflowStore, number: int) -> Deployment:
-    """Offer ``number`` as challenger: a person promotes it in the MLflow UI or with ``halfsigma promote``."""
-    store.set_alias(line.name, "challenger", number)
-    actual = store.aliases(line.name)
-    tell(session, line, "challenger_waits", actor=SYSTEM, version=number, document={})
-    _mirror(session, line, actual)
-    return Deployment.of(actual)
-
-
-def _predecessor(session: Session, line: Line, number: int, *, not_this: int | None) -> int | None:
+def predecessor(session: Session, line: Line, number: int, *, not_this: int | None) -> int | None:
     for entry in reversed(audit.history(session, line, actions=["promoted"])):
         before = entry.document.get("from")
         if entry.version == number and before not in (None, not_this):
@@ -214,7 +156,7 @@ def _move_previous(
     """
     previous = actual.get("previous")
     if previous == wanted:
-        store.set_alias(line.name, "previous", _predecessor(session, line, wanted, not_this=before))
+        store.set_alias(line.name, "previous", predecessor(session, line, wanted, not_this=before))
     elif previous in (None, mirrored.get("previous")):
         store.set_alias(line.name, "previous", before)
 
@@ -228,7 +170,7 @@ def refuse_foreign(line: Line) -> None:
         )
 
 
-def _unusable(session: Session, line: Line, store: MlflowStore, number: int, *, cache: Path) -> str | None:
+def unusable(session: Session, line: Line, store: MlflowStore, number: int, *, cache: Path) -> str | None:
     """Why a version cannot be deployed, or None; on the way a version that is new here is mirrored."""
     try:
         folder = store.fetch(line.name, number, cache=cache)
@@ -241,49 +183,117 @@ def _unusable(session: Session, line: Line, store: MlflowStore, number: int, *, 
 
 
 def _put_back(
-    session: Session, line: Line, store: MlflowStore, number: int, *, found: int | None, reason: str
+    session: Session,
+    line: Line,
+    store: MlflowStore,
+    number: int,
+    *,
+    found: int | None,
+    reason: str,
+    cache: Path,
+    at: datetime | None,
 ) -> Deployment:
-    """Point the champion's alias back at ``number``; if MLflow has lost that version too, say so and go on scoring.
+    """Point the champion's alias back at ``number``, or at a copy of it if MLflow has lost that version too.
 
-    Stations keep the version in their cache: a line is watched on, and a person has to act.
+    Without a copy, say so and go on: a line is watched on, and a person has to act.
     """
-    action = "champion_put_back"
+    action, now = "champion_put_back", number
     try:
         store.set_alias(line.name, "champion", number)
     except StoreError as error:
-        action, reason = "champion_lost", f"{reason}; version {number} cannot be put back: {error.message}"
-    actual = {**store.aliases(line.name), "champion": number}
-    last = audit.last_entry(session, line, actions=[action])
-    if action == "champion_put_back" or last is None or last.version != number:
-        tell(session, line, action, actor=SYSTEM, version=number, document={"found": found, "reason": reason})
-    _mirror(session, line, actual)
+        restored = _restore(session, line, store, number, cache=cache)
+        if restored is None:
+            action, reason = "champion_lost", f"{reason}; version {number} cannot be put back: {error.message}"
+        else:
+            store.set_alias(line.name, "champion", restored)
+            action, now = "champion_restored", restored
+            reason = f"{reason}; version {number} is gone from MLflow and was registered again from this machine's copy"
+    actual = {**store.aliases(line.name), "champion": now}
+    document = {"found": found, "reason": reason}
+    if action == "champion_restored":
+        if lines.move_champion(session, line, start=number, to=now, at=at):
+            document |= {"from": number, "to": now}
+            tell(session, line, action, actor=SYSTEM, version=now, document=document, at=at)
+    else:
+        last = audit.last_entry(session, line, actions=[action])
+        if action == "champion_put_back" or last is None or last.version != number:
+            tell(session, line, action, actor=SYSTEM, version=number, document=document, at=at)
+    mirror(session, line, actual)
     return Deployment.of(actual)
 
 
-def _mirror(session: Session, line: Line, actual: Mapping[str, int]) -> None:
-    for alias in ("champion", "previous", "challenger"):
+def _restore(session: Session, line: Line, store: MlflowStore, number: int, *, cache: Path) -> int | None:
+    """Register this machine's checked copy of a version that MLflow has lost; its new number, or None without a copy."""
+    try:
+        folder = store.fetch(line.name, number, cache=cache)
+        load_version(folder)  # every file is what its manifest says
+    except (ArtifactError, UnknownVersion):
+        return None
+    lost = lines.get_version(session, line, number)
+    known = {version.number for version in lines.list_versions(session, line)}
+    copy = NewVersion(folder, lost.origin, base_version=lost.base_version, tags={TAG_RESTORED: str(number)})
+    restored = store.register(line.name, copy)
+    if (
+        restored in known
+    ):  # the whole model was deleted, and MLflow counts from one again: numbers would mean two things
+        return None
+    mirror_version(session, line, restored, folder, store.tags(line.name, restored))
+    return restored
+
+
+def mirror(session: Session, line: Line, actual: Mapping[str, int], *, promoted_by: str = SOMEBODY) -> None:
+    """Follow the aliases beside the champion's, which moves only together with its entry in the audit."""
+    for alias in ("previous", "challenger"):
         lines.set_alias(session, line, alias, actual.get(alias))
-    _settle_waiting(session, line, actual)
+    _settle_offered(session, line, actual, promoted_by=promoted_by)
 
 
-def _settle_waiting(session: Session, line: Line, actual: Mapping[str, int]) -> None:
-    """A retrain that waited is over when its version was promoted, another champion took its base's place, or a person
+def _record_other_aliases(
+    session: Session,
+    line: Line,
+    mirrored: Mapping[str, int],
+    actual: Mapping[str, int],
+    *,
+    at: datetime | None,
+) -> None:
+    """What somebody did to the aliases beside the champion's; it is recorded, and nobody is woken for it."""
+    for alias in ("previous", "challenger"):
+        if lines.set_alias(session, line, alias, actual.get(alias), at=at):
+            document = {"alias": alias, "from": mirrored.get(alias), "to": actual.get(alias)}
+            version = actual.get(alias)
+            audit.record(
+                session, actor=SOMEBODY, action="alias_moved", line=line, version=version, document=document, at=at
+            )
+
+
+def _settle_offered(session: Session, line: Line, actual: Mapping[str, int], *, promoted_by: str) -> None:
+    """A retrain that waited or scored along is over when its version was promoted, another champion took its base's place, or a person
     took the challenger's alias away from it: then the next drift may ask for another."""
     champion = actual.get("champion")
-    waiting = retrains.open_retrain(session, line)
-    if waiting is None or waiting.state != "waiting":
+    offered = retrains.open_retrain(session, line)
+    if offered is None or offered.state not in retrains.OFFERED:
         return
-    if waiting.new_version == champion:
-        retrains.advance(session, waiting.id, start="waiting", to="promoted", reason="a person promoted it")
-    elif waiting.base_version != champion:
-        retrains.advance(session, waiting.id, start="waiting", to="rejected", reason="another version was promoted")
-    elif waiting.new_version != actual.get("challenger"):
-        retrains.advance(session, waiting.id, start="waiting", to="rejected", reason="it is the challenger no more")
+    state = offered.state
+    if offered.new_version == champion:
+        retrains.advance(session, offered.id, start=state, to="promoted", reason=f"{promoted_by} promoted it")
+    elif offered.base_version != champion:
+        retrains.advance(session, offered.id, start=state, to="rejected", reason="another version was promoted")
+    elif offered.new_version != actual.get("challenger"):
+        retrains.advance(session, offered.id, start=state, to="rejected", reason="it is the challenger no more")
 
 
-def tell(session: Session, line: Line, action: str, *, actor: str, version: int, document: Mapping[str, Any]) -> None:
+def tell(
+    session: Session,
+    line: Line,
+    action: str,
+    *,
+    actor: str,
+    version: int,
+    document: Mapping[str, Any],
+    at: datetime | None = None,
+) -> None:
     """Audit and alert in the caller's transaction: neither without the other."""
-    entry = audit.record(session, actor=actor, action=action, line=line, version=version, document=document)
+    entry = audit.record(session, actor=actor, action=action, line=line, version=version, document=document, at=at)
     payload = {"line": line.name, "version": version, "actor": actor, **document}
     outbox.enqueue(session, kind=action, dedup_key=f"audit-{entry.id}", payload=payload, line=line)
 

@@ -42,6 +42,10 @@ class ScoreRow:
     score: float
     rejected: bool = False
     covariates: Mapping[str, float] = field(default_factory=dict)
+    judged_at: datetime | None = None
+    """When it was scored, aware; None: when it was photographed."""
+    shadow: bool = False
+    """Scored along by a challenger, whose verdict moves no part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,8 @@ def _parameters(line_id: int, version: int, row: ScoreRow) -> dict[str, Any]:
         "night": row.night,
         "score": float(row.score),
         "rejected": bool(row.rejected),
+        "judged_at": row.judged_at,
+        "shadow": row.shadow,
     }
     for covariate in COVARIATES:
         value = row.covariates.get(covariate)

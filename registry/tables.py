@@ -39,6 +39,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 POLICIES = ("auto", "manual", "shadow")
 ALIASES = ("champion", "challenger", "previous")
 ORIGINS = ("fit", "retrain", "foreign")
+MOVES = ("promoted", "rolled_back")
 LABELS = ("good", "defect")
 VERDICTS = ("insufficient", "stable", "warning", "drift", "defect_burst", "sensor_fault")
 RETRAIN_STATES = (
@@ -47,6 +48,7 @@ RETRAIN_STATES = (
     "fitted",
     "gated",
     "registered",
+    "shadow",
     "promoted",
     "waiting",
     "rejected",
@@ -186,6 +188,10 @@ class Line(Base):
     policy: Mapped[str] = mapped_column(server_default="auto")
     fpr_budget: Mapped[float] = mapped_column(server_default="0.01")
     latency_budget_ms: Mapped[float | None]
+    shadow_nights: Mapped[int] = mapped_column(server_default="3")
+    probation_nights: Mapped[int] = mapped_column(server_default="5")
+    cooldown_nights: Mapped[int] = mapped_column(server_default="2")
+    retrain_budget: Mapped[int] = mapped_column(server_default="5")
     created_at: Mapped[datetime]
 
 
@@ -220,6 +226,23 @@ class Alias(Base):
     alias: Mapped[str]
     version: Mapped[int]
     since: Mapped[datetime]
+
+
+class PendingMove(Base):
+    """A move of the champion's alias that is under way, at most one a line; see registry/moves.py."""
+
+    __tablename__ = "pending_move"
+    __table_args__ = (one_of("action", MOVES),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("line.id"), unique=True)
+    token: Mapped[str]
+    action: Mapped[str]
+    from_version: Mapped[int | None]
+    to_version: Mapped[int]
+    actor: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    until: Mapped[datetime]
 
 
 class Image(Base):
@@ -261,6 +284,8 @@ class Score(Base):
     night: Mapped[date]
     score: Mapped[float]
     rejected: Mapped[bool] = mapped_column(server_default=false())
+    judged_at: Mapped[datetime | None]  # None: when it was photographed
+    shadow: Mapped[bool] = mapped_column(server_default=false())  # scored along by a challenger
     brightness: Mapped[float | None]
     contrast: Mapped[float | None]
     sharpness: Mapped[float | None]

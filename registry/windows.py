@@ -44,7 +44,7 @@ def read_window(
     A covariate that some images of a night lack is filled with the night's median; one that most lack is left out.
     """
     rows = session.execute(SCORES_OF_NIGHT, {"line_id": line_id, "version": version, "night": night}).all()
-    kept = rows if defects.isdisjoint(row[0] for row in rows) else [row for row in rows if row[0] not in defects]
+    kept = [row for row in rows if row[0] not in defects] if defects else rows
     columns: list[Any] = list(zip(*kept, strict=True)) if kept else [()] * (2 + len(COVARIATES))
     return Window(
         night=night,

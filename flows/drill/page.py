@@ -90,7 +90,7 @@ def _ladder(climb: Climb, calm: Rung, pictures: tuple[Pixels, ...]) -> DrillLadd
         noticed=noticed,
         hurts="–" if is_burst else hurts,
         retrain="never asked for" if is_burst and retrain == "–" else retrain,
-        steps=(_step(calm, "none"), *(_step(rung, _strength(climb, rung)) for rung in climb.rungs)),
+        steps=(_step(calm, "none"), *(_step(rung, _strength(climb, rung.strength)) for rung in climb.rungs)),
         pictures=pictures,
     )
 
@@ -119,28 +119,28 @@ def _step(rung: Rung, strength: str) -> DrillStep:
     )
 
 
-def _strength(climb: Climb, rung: Rung) -> str:
+def _strength(climb: Climb, strength: float) -> str:
     if climb.unit.startswith("share") or climb.unit.startswith("sd") or climb.unit.startswith("amplitude"):
-        return f"{rung.strength * 100:.3g} %".replace("-", "−")
-    return f"{rung.strength:.3g}{SHORT_UNITS.get(climb.unit, '')}"
+        return f"{strength * 100:.3g} %".replace("-", "−")
+    return f"{strength:.3g}{SHORT_UNITS.get(climb.unit, '')}"
 
 
 def _noticed(climb: Climb, calm: Rung) -> str:
     first = climb.first_noticed
     if first is None:
-        return f"not up to {_strength(climb, climb.rungs[-1])}"
-    text = f"from {_strength(climb, climb.rungs[first])} on"
+        return f"not up to {_strength(climb, climb.rungs[-1].strength)}"
+    text = f"from {_strength(climb, climb.rungs[first].strength)} on"
     start = calm.verdict.bulk_shift.estimate
     crossing = climb.half_sigma_at(start) if climb.name != BURST and math.isfinite(start) else None
-    return text if crossing is None else f"{text}; half a sigma at {crossing:.3g}"
+    return text if crossing is None else f"{text}; half a sigma at {_strength(climb, crossing)}"
 
 
 def _hurts(climb: Climb) -> str:
     first = climb.first_cost
     if first is None:
-        return f"not up to {_strength(climb, climb.rungs[-1])}"
+        return f"not up to {_strength(climb, climb.rungs[-1].strength)}"
     named = " and ".join(COSTS[cost] for cost in climb.rungs[first].costs)
-    return f"from {_strength(climb, climb.rungs[first])} on ({named})"
+    return f"from {_strength(climb, climb.rungs[first].strength)} on ({named})"
 
 
 def _retrain(climb: Climb) -> str:
@@ -151,17 +151,17 @@ def _retrain(climb: Climb) -> str:
     rung = answered[-1]
     now = rung.after.figures if rung.after else rung.before
     return (
-        f"at {_strength(climb, rung)}: AUROC {rung.before.auroc:.2f} → {now.auroc:.2f}, "
+        f"at {_strength(climb, rung.strength)}: AUROC {rung.before.auroc:.2f} → {now.auroc:.2f}, "
         f"false rejects {rung.before.fpr * 100:.0f} → {now.fpr * 100:.0f} %"
     )
 
 
 def _summary(climb: Climb, noticed: str, hurts: str, retrain: str) -> str:
     if climb.name == BURST:
-        called = [_strength(climb, rung) for rung in climb.rungs if rung.verdict.kind == "drift"]
+        called = [_strength(climb, rung.strength) for rung in climb.rungs if rung.verdict.kind == "drift"]
         wrong = f" At {', '.join(called)} it was taken for drift." if called else " None was taken for drift."
         return f"Defects in the place of good parts, the station unchanged. Called a burst {noticed}.{wrong}"
-    silent = [_strength(climb, rung) for rung in climb.rungs if rung.silent]
+    silent = [_strength(climb, rung.strength) for rung in climb.rungs if rung.silent]
     told = f" At {', '.join(silent)} it hurts and nobody is told." if silent else ""
     helps = "" if retrain == "–" else f" A retrain, {retrain}."
     return f"Noticed: {noticed}. Hurts: {hurts}.{told}{helps}"

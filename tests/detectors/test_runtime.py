@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detectors.patch_heads import nearest_head
 from detectors.runtime import FeatureRuntime, load_runtime, usable_threads
 from detectors.whitening import PatchProjection
 from halfsigma import ArtifactError
@@ -69,9 +70,10 @@ def test_a_network_compiled_for_one_size_scores_as_the_one_for_all_sizes(runtime
     projection = PatchProjection(np.zeros(304, np.float32), rng.normal(size=(304, 8)).astype(np.float32))
     bank = rng.normal(size=(50, 8)).astype(np.float32)
     canvas = _canvas(96, 160)
-    fixed = runtime.searcher(projection, bank, fixed_size=(96, 160))(canvas)
-    np.testing.assert_array_equal(fixed, runtime.searcher(projection, bank, fixed_size=None)(canvas))
-    np.testing.assert_array_equal(fixed, runtime.searcher(projection, bank, fixed_size=(64, 64))(canvas))
+    head = nearest_head(projection, bank, runtime=runtime)
+    fixed, dynamic, other = (runtime.network(head, fixed_size=size)(canvas)[0] for size in ((96, 160), None, (64, 64)))
+    np.testing.assert_array_equal(fixed, dynamic)
+    np.testing.assert_array_equal(fixed, other)
 
 
 def test_a_runtime_of_another_halfsigma_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -38,8 +38,9 @@ def pictures(rng: np.random.Generator, n: int, move: dict[str, float] | None = N
 
 def response(kind: str, strength: float, direction_deg: float, law: tuple[dict[str, float], float]) -> Response:
     move, score_shift = law
-    disturbed = {name: value + move.get(name, 0.0) for name, value in USUAL.items()}
-    return Response(kind, strength, direction_deg, usual=USUAL, disturbed=disturbed, score_shift=score_shift)
+    usual = {name: (value - SPREAD[name], value + SPREAD[name]) for name, value in USUAL.items()}
+    disturbed = {name: tuple(value + move.get(name, 0.0) for value in values) for name, values in usual.items()}
+    return Response(kind, strength, direction_deg, usual, disturbed, (score_shift, score_shift))
 
 
 @pytest.fixture
@@ -139,4 +140,9 @@ def test_the_explanation_says_what_happened_and_how_much_it_explains(reference, 
 
 def test_the_reference_comes_back_with_its_responses(reference) -> None:
     again = Reference.from_json(reference.to_json())
-    assert again.responses == reference.responses
+    assert tuple(again.responses) == reference.responses
+    as_in_the_artifact = [response.to_json() for response in reference.responses]
+    assert (
+        tuple(Reference.from_json(reference.to_json() | {"responses": as_in_the_artifact}).responses)
+        == reference.responses
+    )

@@ -57,6 +57,23 @@ def test_a_defect_burst_never_starts_a_retrain(reference: Reference, nights: Nig
     assert "drift" not in kinds
 
 
+def test_a_shift_just_beyond_half_a_sigma_is_drift_at_once_only_if_the_pictures_moved_with_it(
+    reference: Reference, rng: np.random.Generator
+) -> None:
+    """The night is the reference itself, 0.57 SD higher: above 0.5, and below 0.5 and one standard error."""
+    usual = {"brightness": rng.normal(0.5, 0.02, reference.n)}
+    line = Reference(reference.scores, usual)
+
+    def night(day: int, brightness: float | None) -> Window:
+        quantiles = np.quantile(reference.scores, (np.arange(300) + 0.5) / 300) + 0.57 * reference.sd
+        covariates = {} if brightness is None else {"brightness": rng.normal(brightness, 0.02, 300)}
+        return Window(night=date(2026, 1, day), scores=rng.permutation(quantiles), covariates=covariates)
+
+    alone = {brightness: kind(line, [night(1, brightness)]) for brightness in (0.5, 0.6, None)}
+    assert alone == {0.5: "warning", 0.6: "drift", None: "drift"}
+    assert kind(line, [night(1, 0.5), night(2, 0.5)]) == "drift"
+
+
 def test_a_burst_on_top_of_a_shift_is_drift_with_the_burst_named(reference: Reference, nights: Nights) -> None:
     verdict = judge_lines([(reference, nights([0.0] * 3 + [1.0], defects=0.15))])[0]
     assert verdict.kind == "drift"

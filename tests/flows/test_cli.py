@@ -144,6 +144,9 @@ def refused(
         "foreign fit": ("fit", "press", "--good", nights / "goods", "--json"),
         "foreign retrain": ("retrain", "press", "--json"),
         "foreign promote": ("promote", "press", "--version", "1", "--json"),
+        "history of an unseen image": ("history", "pad", "--sha256", "0" * 64, "--json"),
+        "history of no instant": ("history", "pad", "--at", "last week", "--json"),
+        "history of no hash": ("history", "pad", "--sha256", "abc", "--json"),
         "no such option": ("check", "pad", "--when", "now", "--json"),
         "no such command": ("frobnicate", "--json"),
         "missing option": ("ingest", "pad", nights / "quiet", "--json"),
@@ -187,6 +190,9 @@ def refused(
         ("foreign fit", 1, "RegistryError", "not halfsigma's"),
         ("foreign retrain", 1, "RegistryError", "not halfsigma's"),
         ("foreign promote", 1, "RegistryError", "not halfsigma's"),
+        ("history of an unseen image", 1, "UnknownImage", "never judged the image 000000000000"),
+        ("history of no instant", 2, "UsageError", "'last week' is neither a date nor an instant"),
+        ("history of no hash", 2, "UsageError", "'abc' is no SHA-256"),
         ("no such option", 2, "UsageError", "--when"),
         ("no such command", 2, "UsageError", "frobnicate"),
         ("missing option", 2, "UsageError", "--night"),
@@ -273,3 +279,24 @@ def test_an_interruption_is_no_fault_and_no_traceback(
     monkeypatch.setattr(cli.Settings, "from_environment", interrupt)
     assert cli.main(["status"]) == 130
     assert capsys.readouterr().err.strip() == "halfsigma: interrupted; run the command again to go on"
+
+
+def test_evidentlys_report_lies_beside_the_version_in_mlflow_when_it_is_asked_for(
+    fitted_home: Home, commands: Callable[..., list[Any]]
+) -> None:
+    home = fitted_home[0]
+    plain, said, foreign = commands(
+        home,
+        [
+            ("check", "pad", "--night", "2026-11-20", "--json"),
+            ("check", "pad", "--night", "2026-11-20", "--evidently", "--json"),
+            ("check", "press", "--night", "2026-11-20", "--evidently", "--json"),
+        ],
+    )
+    assert "evidently" not in plain.document
+    page = Path(said.document["evidently"])
+    assert "<html" in page.read_text() and "brightness" in page.read_text()
+    beside = list((home / "mlartifacts").rglob("nights/2026-11-20/evidently.html"))
+    assert [path.read_bytes() for path in beside] == [page.read_bytes()]
+    assert Path(foreign.document["evidently"]).is_file()
+    assert {key: value for key, value in said.document.items() if key != "evidently"} == plain.document

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from registry.images import file_sha256
 from registry.webhook import sign
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -17,15 +20,19 @@ DRIFTED = "2026-11-21"
 
 
 @pytest.fixture(scope="module")
+def looped_home(fitted_home: tuple[Path, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(fitted_home[0], tmp_path_factory.mktemp("loop") / "home"))
+
+
+@pytest.fixture(scope="module")
 def loop(
-    fitted_home: tuple[Path, Any],
+    looped_home: Path,
     nights: Path,
     receiver: Any,
     commands: Callable[..., list[Any]],
-    tmp_path_factory: pytest.TempPathFactory,
     write_night: Callable[..., Path],
 ) -> list[Any]:
-    home = Path(shutil.copytree(fitted_home[0], tmp_path_factory.mktemp("loop") / "home"))
+    home = looped_home
     after = write_night(nights / "after", 40, seed=12, blur_px=1.5)
     hook = {"HALFSIGMA_WEBHOOK_URL": receiver.url, "HALFSIGMA_WEBHOOK_SECRET": SECRET}
     (nights / "shifted.csv").write_text(
@@ -46,6 +53,11 @@ def loop(
             ("status", "pad", "--json"),
             ("log", "press", "--csv", nights / "shifted.csv", "--json"),
             ("nightly", "--night", "2026-11-23", "--line", "press", "--json"),
+            ("history", "pad", "--json"),
+            ("history", "pad", "--image", after / "part0.png", "--json"),
+            ("history", "pad", "--sha256", file_sha256(nights / "quiet" / "part0.png"), "--json"),
+            ("history", "pad", "--at", "2026-11-19", "--json"),
+            ("history", "pad", "--image", after / "part0.png"),
         ],
         **hook,
     )
@@ -117,3 +129,46 @@ def test_a_detector_that_is_not_ours_is_watched_and_its_drift_is_told_not_retrai
     assert (press["action"], press["retrain"], press["champion"]) == ("alert", None, 1)
     lines = [json.loads(body)["data"]["line"] for _, body in receiver.messages if json.loads(body)["type"] == "drift"]
     assert lines == ["pad", "press"]
+
+
+def test_the_history_tells_every_change_with_who_and_why(loop: list[Any]) -> None:
+    changes = loop[10].document["deployments"]
+    assert [(each["action"], each["version"], each["replaced"]) for each in changes] == [
+        ("deployed", 1, None),
+        ("promoted", 2, 1),
+        ("rolled_back", 1, 2),
+        ("promoted", 2, 1),
+    ]
+    assert [each["actor"] for each in changes[:2]] == ["halfsigma", "halfsigma"]
+    assert changes[2]["actor"] == changes[3]["actor"] != "halfsigma"
+    made = changes[1]["made"]
+    assert made["base_version"] == 1
+    assert made["night"] == DRIFTED
+    assert made["n_images"] > 40
+    assert {gate["name"] for gate in made["gates"]} >= {"false_positives", "round_trip"}
+    assert len(made["images_sha256"]) == len(made["code"]["source_sha256"]) == len(made["code"]["lock_sha256"]) == 64
+    assert "drift" in changes[1]["reason"].lower() or "shift" in changes[1]["reason"].lower()
+
+
+def test_the_history_tells_which_version_judged_an_image_and_why_it_was_there(loop: list[Any]) -> None:
+    after, quiet, early = (loop[index].document for index in (11, 12, 13))
+    assert (after["version"], after["judgement"]["night"], after["deployment"]["version"]) == (2, "2026-11-22", 2)
+    assert "instead of version 1" in after["explanation"]
+    assert (quiet["version"], quiet["deployment"]["action"]) == (1, "deployed")
+    assert (early["version"], early["deployments"]) == (None, [])
+    assert "all 6 passed" in loop[14].out or "all 5 passed" in loop[14].out
+
+
+def test_mlflow_shows_who_deployed_a_version_why_and_of_what(loop: list[Any], looped_home: Path) -> None:
+    with sqlite3.connect(looped_home / "mlflow.db") as database:
+        rows = database.execute("SELECT version, key, value FROM model_version_tags WHERE name = 'halfsigma.pad'")
+        tags = {(version, key): value for version, key, value in rows}
+        folders = [Path(urlsplit(uri).path) for (uri,) in database.execute("SELECT artifact_uri FROM runs")]
+    database.close()
+    made = loop[10].document["deployments"][1]["made"]
+    assert tags[2, "halfsigma.images_sha256"] == made["images_sha256"]
+    assert tags[2, "halfsigma.lock_sha256"] == made["code"]["lock_sha256"]
+    assert tags[2, "halfsigma.deployed_by"] == loop[10].document["deployments"][3]["actor"]
+    kept = [folder / "audit" / "deployments.json" for folder in folders]
+    told = [[change["version"] for change in json.loads(path.read_text())] for path in kept if path.is_file()]
+    assert sorted(told) == [[1, 2, 1], [1, 2, 1, 2]]  # each version's as it was when it became champion last

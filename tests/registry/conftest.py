@@ -20,6 +20,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.orm import Session
 
+from detectors.artifact import save_version
+from detectors.version import DetectorVersion
 from registry.database import Database, open_database, parse_url
 from registry.lines import create_line
 from registry.tables import Base, Line
@@ -160,6 +162,13 @@ def line(session: Session) -> Line:
     made = create_line(session, "tiles", detector="patchcore", at=AT)
     session.commit()
     return made
+
+
+@pytest.fixture(scope="session")
+def saved(version: DetectorVersion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "version"
+    save_version(version, folder)
+    return folder
 
 
 def _new_postgres(request: pytest.FixtureRequest, *, template: str) -> Iterator[str]:

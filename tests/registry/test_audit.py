@@ -19,7 +19,7 @@ CHANGES = [
     "UPDATE audit SET actor = 'nobody'",
     "UPDATE audit SET version = version",
     "DELETE FROM audit",
-    "DELETE FROM audit WHERE id = 1",
+    "DELETE FROM audit WHERE id = (SELECT min(id) FROM audit)",
 ]
 SQLITE_CHANGES = [
     "REPLACE INTO audit (id, at, actor, action, document) VALUES (1, '2026-01-01', 'x', 'y', '{}')",

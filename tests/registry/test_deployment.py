@@ -4,79 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
 
-from detectors.artifact import MANIFEST, save_version
-from detectors.version import DetectorVersion
-from halfsigma import ArtifactError, RegistryError, StoreError, UnknownVersion
-from registry import audit, deployment, lines, outbox, retrains
+from detectors.artifact import MANIFEST
+from halfsigma import IllegalTransition, RegistryError, StoreError, UnknownVersion
+from registry import audit, deployment, lines, moves, outbox, promotion, retrains
 from registry.deployment import FOREIGN, Deployment
-from registry.store import TAG_BASE, TAG_ORIGIN
+from registry.store import TAG_RESTORED
 from registry.tables import Line
+from tests.registry.fake_store import FakeStore
 
 NIGHT = date(2026, 11, 23)
-
-
-class FakeStore:
-    """An MLflow of one line, in memory: it refuses what MLflow refuses, and can be away."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.versions: dict[int, dict[str, str]] = {}
-        self.pointing: dict[str, int] = {}
-        self.damaged: set[int] = set()
-        self.is_away = False
-        self.moves: list[tuple[str, int | None]] = []
-
-    def add(self, number: int, *, origin: str = "fit", base: int | None = None) -> None:
-        self.versions[number] = {TAG_ORIGIN: origin} | ({} if base is None else {TAG_BASE: str(base)})
-
-    def delete(self, number: int) -> None:
-        """As in the MLflow UI: the version goes, and its aliases with it."""
-        del self.versions[number]
-        self.pointing = {alias: at for alias, at in self.pointing.items() if at != number}
-
-    def aliases(self, line: str) -> dict[str, int]:
-        self._reach()
-        return dict(self.pointing)
-
-    def set_alias(self, line: str, alias: str, number: int | None) -> None:
-        self._reach()
-        if number is None:
-            self.pointing.pop(alias, None)
-        elif number not in self.versions:
-            raise StoreError(f"no version {number}")
-        else:
-            self.pointing[alias] = number
-        self.moves.append((alias, number))
-
-    def tags(self, line: str, number: int) -> Mapping[str, str]:
-        self._reach()
-        if number not in self.versions:
-            raise UnknownVersion(f"no version {number} in MLflow")
-        return self.versions[number]
-
-    def fetch(self, line: str, number: int, *, cache: Path) -> Path:
-        self.tags(line, number)
-        if number in self.damaged:
-            raise ArtifactError(f"version {number} was altered")
-        return self.folder
-
-    def _reach(self) -> None:
-        if self.is_away:
-            raise StoreError("MLflow is away")
-
-
-@pytest.fixture(scope="module")
-def saved(version: DetectorVersion, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "version"
-    save_version(version, folder)
-    return folder
 
 
 @pytest.fixture
@@ -95,7 +37,7 @@ def deployed(session: Session, line: Line, store: FakeStore, tmp_path: Path) -> 
 def _fit(session: Session, line: Line, store: FakeStore, number: int) -> Deployment:
     store.add(number)
     deployment.mirror_version(session, line, number, store.folder, store.tags(line.name, number))
-    return deployment.deploy_first(session, line, store, number)  # type: ignore[arg-type]
+    return promotion.deploy_first(session, line, store, number)  # type: ignore[arg-type]
 
 
 def _follow(session: Session, line: Line, store: FakeStore, cache: Path) -> Deployment:
@@ -103,11 +45,28 @@ def _follow(session: Session, line: Line, store: FakeStore, cache: Path) -> Depl
 
 
 def _promote(session: Session, line: Line, store: FakeStore, number: int) -> Deployment:
-    return deployment.promote(session, line, store, number, actor="ann", document={})  # type: ignore[arg-type]
+    return promotion.promote(
+        session,
+        line,
+        store,  # type: ignore[arg-type]
+        number,
+        replaces=lines.aliases(session, line).get("champion"),
+        actor="ann",
+        document={},
+        cache=store.folder,
+    )
 
 
 def _roll_back(session: Session, line: Line, store: FakeStore) -> Deployment:
-    return deployment.rollback(session, line, store, actor="ann", reason="it rejects everything")  # type: ignore[arg-type]
+    return promotion.rollback(
+        session,
+        line,
+        store,  # type: ignore[arg-type]
+        replaces=lines.aliases(session, line).get("champion"),
+        actor="ann",
+        document={"reason": "it rejects everything"},
+        cache=store.folder,
+    )
 
 
 def _told(session: Session, line: Line) -> list[str]:
@@ -298,7 +257,7 @@ def _waiting(session: Session, line: Line, store: FakeStore) -> int:
     store.add(2, origin="retrain", base=1)
     deployment.mirror_version(session, line, 2, store.folder, store.tags(line.name, 2))
     retrains.advance(session, retrain.id, start="gated", to="registered", new_version=2)
-    assert deployment.wait_for_person(session, line, store, 2) == Deployment(1, None, 2)  # type: ignore[arg-type]
+    assert promotion.offer(session, line, store, 2, kind="challenger_waits") == Deployment(1, None, 2)  # type: ignore[arg-type]
     retrains.advance(session, retrain.id, start="registered", to="waiting")
     return retrain.id
 
@@ -327,3 +286,166 @@ def test_a_detector_that_is_not_ours_has_nothing_here_to_promote(session: Sessio
     watched = lines.create_line(session, "press", detector=FOREIGN)
     with pytest.raises(RegistryError, match="not halfsigma's"):
         deployment.refuse_foreign(watched)
+
+
+def test_a_second_promoter_is_told_who_is_at_it_and_changes_nothing(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    for number in (2, 3):
+        _fit(session, line, deployed, number)
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})
+    with pytest.raises(IllegalTransition, match="bea .promoted, version 2. is changing the champion"):
+        _promote(session, line, deployed, 3)
+    assert deployed.pointing["champion"] == 1
+    assert _told(session, line) == []
+
+
+def test_the_same_promotion_is_finished_by_whoever_runs_it_again(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    _fit(session, line, deployed, 2)
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})  # and killed
+    assert _promote(session, line, deployed, 2) == Deployment(2, 1, None)
+    assert moves.pending(session, line) is None
+
+
+def test_a_promoter_that_died_holds_nobody_up_after_its_lease(
+    session: Session, line: Line, deployed: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (2, 3):
+        _fit(session, line, deployed, number)
+    monkeypatch.setattr(moves, "LEASE", timedelta())
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})
+    monkeypatch.undo()
+    assert _promote(session, line, deployed, 3) == Deployment(3, 1, None)
+
+
+def test_an_announced_promotion_that_moved_nothing_is_forgotten_after_its_lease(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fit(session, line, deployed, 2)
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})
+    _follow(session, line, deployed, tmp_path)
+    assert moves.pending(session, line) is not None  # its process may still be at it
+    monkeypatch.setattr(deployment, "utc_now", lambda: moves.utc_now() + moves.LEASE)
+    _follow(session, line, deployed, tmp_path)
+    assert moves.pending(session, line) is None
+
+
+def test_a_promotion_that_was_killed_after_the_move_is_recorded_as_whose_it_was(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    _fit(session, line, deployed, 2)
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={"reason": "it is better"})
+    deployed.set_alias(line.name, "champion", 2)  # and killed
+    for _ in range(2):
+        assert _follow(session, line, deployed, tmp_path) == Deployment(2, 1, None)
+    (entry,) = audit.history(session, line, actions=["promoted"])
+    assert (entry.actor, entry.document["reason"]) == ("bea", "it is better")
+    assert moves.pending(session, line) is None
+
+
+def test_who_decided_about_another_champion_has_decided_nothing(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    for number in (2, 3):
+        _fit(session, line, deployed, number)
+    _promote(session, line, deployed, 2)
+    with pytest.raises(IllegalTransition, match="version 2 became champion in the meantime"):
+        promotion.promote(
+            session,
+            line,
+            deployed,  # type: ignore[arg-type]
+            3,
+            replaces=1,
+            actor="bea",
+            document={},
+            cache=tmp_path,
+        )
+    assert deployed.pointing["champion"] == 2
+    assert _promote(session, line, deployed, 3).champion == 3  # nothing is left in the way
+
+
+def test_a_look_at_the_aliases_from_before_a_promotion_does_not_undo_it(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fit(session, line, deployed, 2)
+    ask = deployed.aliases
+
+    def slow(name: str) -> dict[str, int]:
+        seen = ask(name)
+        monkeypatch.undo()
+        _promote(session, line, deployed, 2)  # another process, while the answer is on its way
+        return seen
+
+    monkeypatch.setattr(deployed, "aliases", slow)
+    _follow(session, line, deployed, tmp_path)
+    assert _follow(session, line, deployed, tmp_path) == Deployment(2, 1, None)
+    assert _told(session, line) == ["promoted"]
+
+
+def test_while_mlflow_is_away_a_promotion_changes_nothing_and_is_no_obstacle_later(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fit(session, line, deployed, 2)
+    move = deployed.set_alias
+
+    def lose_the_server(name: str, alias: str, number: int | None) -> None:
+        deployed.is_away = alias == "champion"
+        move(name, alias, number)
+
+    monkeypatch.setattr(deployed, "set_alias", lose_the_server)
+    with pytest.raises(StoreError):
+        _promote(session, line, deployed, 2)
+    monkeypatch.undo()
+    deployed.is_away = False
+    assert _follow(session, line, deployed, tmp_path).champion == 1
+    assert _told(session, line) == []
+    assert _promote(session, line, deployed, 2) == Deployment(2, 1, None)
+
+
+def test_a_version_that_cannot_be_loaded_is_not_promoted(session: Session, line: Line, deployed: FakeStore) -> None:
+    _fit(session, line, deployed, 2)
+    deployed.damaged.add(2)
+    with pytest.raises(RegistryError, match="version 2 of line 'tiles' cannot be deployed: version 2 was altered"):
+        _promote(session, line, deployed, 2)
+    assert deployed.pointing == {"champion": 1, "challenger": 2}
+
+
+def test_a_deleted_champion_is_registered_again_from_this_machines_copy_and_told_once(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    deployed.copies.add(1)
+    deployed.delete(1)
+    for _ in range(3):
+        assert _follow(session, line, deployed, tmp_path) == Deployment(2, None, None)
+    assert deployed.pointing == {"champion": 2}
+    assert deployed.versions[2][TAG_RESTORED] == "1"
+    assert lines.get_version(session, line).number == 2
+    assert _told(session, line) == ["champion_restored"]
+
+
+def test_after_the_whole_model_was_deleted_a_number_never_means_two_versions(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    deployed.copies.add(1)
+    deployed.delete(1)
+    deployed.given.clear()  # MLflow counts from one again
+    assert _follow(session, line, deployed, tmp_path).champion == 1
+    assert "champion" not in deployed.pointing
+    assert _told(session, line) == ["champion_lost"]
+
+
+def test_what_somebody_does_to_the_other_aliases_is_recorded(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    _fit(session, line, deployed, 2)
+    _promote(session, line, deployed, 2)
+    deployed.set_alias(line.name, "previous", None)
+    for _ in range(2):
+        _follow(session, line, deployed, tmp_path)
+    (entry,) = audit.history(session, line, actions=["alias_moved"])
+    assert (entry.actor, entry.document) == (
+        deployment.SOMEBODY,
+        {"alias": "previous", "from": 1, "to": None},
+    )

@@ -1,0 +1,113 @@
+"""Exact search in the OpenVINO graph beside FAISS's HNSW, for banks of 2,048 to 50,000 patches: time and recall.
+
+    .venv/bin/python -m benchmarks.search_exact_or_approximate
+
+Patches are those of the magnetic tiles, or of scikit-image's photographs without them, projected as PatchCore does; the
+banks are coresets (random ones beyond 10,000, to save time), the queries the patches of images that gave none to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.anomalib_material import TILES
+from detectors.aggregation import TOP_SHARE
+from detectors.backbone import BackboneSpec
+from detectors.coreset import greedy_coreset
+from detectors.framing import Framing
+from detectors.images import list_images, read_photograph, to_uint8_rgb
+from detectors.patch_heads import nearest_head
+from detectors.patchcore import NEIGHBOURHOOD
+from detectors.runtime import build_runtime, usable_threads
+from detectors.whitening import PatchProjection
+
+SIDE_PX = 256
+DIMENSIONS = 128
+N_QUERY_IMAGES = 40
+LINKS = 32
+"""HNSW's M."""
+EFFORTS = (32, 64, 128)
+"""HNSW's efSearch."""
+GREEDY_UP_TO = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, default=TILES)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2_048, 10_000, 50_000])
+    options = parser.parse_args()
+    faiss.omp_set_num_threads(usable_threads())
+    runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD, kind="openvino")
+    paths = list_images(options.images)
+    order = np.random.default_rng(0).permutation(len(paths))
+    framing = Framing(SIDE_PX)
+    canvases = [
+        framing.frame(to_uint8_rgb(read_photograph(paths[i]).pixels, white_level=255))
+        for i in order[: N_QUERY_IMAGES + 2 * max(options.sizes) // 256 + 1]
+    ]
+    features = [runtime.features(canvas) for canvas in canvases]
+    raw = np.concatenate([each.reshape(-1, each.shape[-1]) for each in features[N_QUERY_IMAGES:]])
+    projection = PatchProjection.fit(raw, dimensions=DIMENSIONS)
+    patches = projection.apply(raw)
+    backbone = _median_ms(runtime.features, canvases[:N_QUERY_IMAGES])
+    print(f"{usable_threads()} threads; backbone alone {backbone:.2f} ms\n")
+    print("| bank | search | ms an image, backbone included | recall of the nearest | largest change of a score |")
+    print("|---|---|---|---|---|")
+    for size in options.sizes:
+        if size <= GREEDY_UP_TO:
+            bank = patches[greedy_coreset(patches, size, seed=0)]
+        else:
+            bank = patches[np.random.default_rng(0).choice(len(patches), min(size, len(patches)), replace=False)]
+        search = runtime.network(nearest_head(projection, bank, runtime=runtime), fixed_size=None)
+        exact = faiss.IndexFlatL2(DIMENSIONS)
+        exact.add(bank)
+        print(f"| {len(bank):,} | exact, in the graph | {_median_ms(search, canvases[:N_QUERY_IMAGES]):.2f} | 1 | 0 |")
+        graph = faiss.IndexHNSWFlat(DIMENSIONS, LINKS)
+        graph.hnsw.efConstruction = 200
+        graph.add(bank)
+        for effort in EFFORTS:
+            graph.hnsw.efSearch = effort
+
+            def approximate(canvas: NDArray[np.uint8]) -> object:
+                found = runtime.features(canvas)
+                return graph.search(projection.apply(found.reshape(-1, found.shape[-1])), 1)  # noqa: B023
+
+            hits, changes = [], []
+            for each in features[:N_QUERY_IMAGES]:
+                queries = projection.apply(each.reshape(-1, each.shape[-1]))
+                true_squares, true = exact.search(queries, 1)
+                squares, found = graph.search(queries, 1)
+                hits.append((true == found).mean())
+                changes.append(_score(squares) / _score(true_squares) - 1.0)
+            spent = _median_ms(approximate, canvases[:N_QUERY_IMAGES])
+            print(
+                f"| | HNSW, M {LINKS}, efSearch {effort} | {spent:.2f} | {np.mean(hits):.4f} | {max(changes):+.2%} |",
+                flush=True,
+            )
+
+
+def _score(squares: NDArray[np.float32]) -> float:
+    distances = np.sort(np.sqrt(np.maximum(squares.ravel(), 0.0)))
+    return float(distances[-max(1, round(TOP_SHARE * distances.size)) :].mean())
+
+
+def _median_ms(call: Callable[[NDArray[np.uint8]], object], canvases: list[NDArray[np.uint8]]) -> float:
+    for canvas in canvases[:3]:
+        call(canvas)
+    times = []
+    for canvas in canvases:
+        started = time.perf_counter()
+        call(canvas)
+        times.append((time.perf_counter() - started) * 1e3)
+    return float(np.median(times))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The commands by which a line's champion is replaced, restored and configured; `flows.cli` takes them up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli_options import Json, LineName
+from flows.output import facts, show
+from flows.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command()
+def retrain(line: LineName, json: Json = False) -> None:
+    """Retrain on the images of the last night that the champion scored, whatever its verdict."""
+    from flows.deploying import describe, last_night
+    from flows.progress import progress_bar
+    from flows.running import run_flow
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        version, night = last_night(workspace, line)
+    with progress_bar(f"retrain {line}"):
+        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason="a person asked for it")
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def promote(
+    line: LineName,
+    version: Annotated[int | None, typer.Option(help="By default the challenger.")] = None,
+    json: Json = False,
+) -> None:
+    """Make the challenger, or the named version, the champion."""
+    from flows.deploying import promote_version
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = promote_version(workspace, line, version)
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def rollback(line: LineName, json: Json = False) -> None:
+    """Make the previous version the champion again."""
+    from flows.deploying import roll_back
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = roll_back(workspace, line)
+    show(document, as_json=json, people=facts)
+
+
+@app.command()
+def history(
+    line: LineName,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="FILE", help="Which version judged this image.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HASH", help="The same, by its SHA-256.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="INSTANT", help="A date or ISO instant, in the line's time zone; by default now."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Which version was deployed, or judged an image, at an instant, and why it was there."""
+    from flows.history import history_for_people, line_history
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = line_history(workspace, line, image=image, sha256=sha256, at=at)
+    show(document, as_json=json, people=history_for_people)
+
+
+@app.command()
+def configure(
+    line: LineName,
+    policy: Annotated[str | None, typer.Option(metavar="auto|manual|shadow", help="How it promotes.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="IANA name; a night is a date there.")] = None,
+    fpr_budget: Annotated[float | None, typer.Option(help="Accepted share of rejected good parts.")] = None,
+    latency_budget_ms: Annotated[float | None, typer.Option(help="Accepted time of one image.")] = None,
+    shadow_nights: Annotated[int | None, typer.Option(help="Nights a challenger scores along under shadow.")] = None,
+    probation_nights: Annotated[int | None, typer.Option(help="Nights a new champion is watched; 0: never.")] = None,
+    cooldown_nights: Annotated[int | None, typer.Option(help="Nights without a retrain after a promotion.")] = None,
+    retrain_budget: Annotated[int | None, typer.Option(help="Most retrains by itself within 30 nights.")] = None,
+    json: Json = False,
+) -> None:
+    """Change what a line promises and how it promotes."""
+    from flows.deploying import configure_line
+    from flows.workspace import open_workspace
+
+    with open_workspace(Settings.from_environment()) as workspace:
+        document = configure_line(
+            workspace,
+            line,
+            policy=policy,
+            time_zone=time_zone,
+            fpr_budget=fpr_budget,
+            latency_budget_ms=latency_budget_ms,
+            nights={
+                "shadow_nights": shadow_nights,
+                "probation_nights": probation_nights,
+                "cooldown_nights": cooldown_nights,
+                "retrain_budget": retrain_budget,
+            },
+        )
+    show(document, as_json=json, people=facts)

@@ -1,0 +1,152 @@
+"""``halfsigma history``: which version was deployed or judged an image at an instant, and why it was there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.workspace import Workspace
+from halfsigma import StoreError, UnknownImage, UnknownVersion, UsageError
+from registry import deployment, history, images, lines
+from registry.history import Answer, Deployed, Judgement
+from registry.tables import plain, utc_now
+
+SHA256_SHOWN = 12  # hexadecimal characters, enough to tell files apart by eye
+
+
+def line_history(
+    workspace: Workspace,
+    line_name: str,
+    *,
+    image: Path | None = None,
+    sha256: str | None = None,
+    at: str | None = None,
+) -> dict[str, Any]:
+    """The document of ``halfsigma history``, from the database alone.
+
+    Raises:
+        UnknownLine: there is no such line.
+        UnknownImage: the line never judged that image.
+        UsageError: both a file and a hash, or an instant that is none.
+    """
+    if image is not None and sha256 is not None:
+        raise UsageError("an image was given twice, by file and by hash", hint="give --image or --sha256")
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        instant = utc_now() if at is None else history.parse_instant(at, time_zone=line.time_zone)
+        wanted = _hash_of(image, sha256)
+        changes = history.deployments(session, line, until=instant)
+        judged = None if wanted is None else history.judgements(session, line, wanted)
+    if judged is not None and not judged:
+        raise UnknownImage(
+            f"line {line_name!r} never judged the image {str(wanted)[:SHA256_SHOWN]}…",
+            hint="an image is known by its bytes: give the file as it was photographed, not a converted copy",
+        )
+    found = history.answer(changes, judged, at=instant)
+    return {
+        "line": line_name,
+        "at": instant.isoformat(),
+        "image": wanted,
+        "version": found.version,
+        "explanation": _explain(line_name, found, judged=judged, at=instant.isoformat(timespec="seconds")),
+        "deployment": None if found.deployment is None else plain(found.deployment),
+        "judgement": None if found.judgement is None else plain(found.judgement),
+        "judgements": [] if judged is None else plain(judged),
+        "deployments": plain(changes),
+    }
+
+
+def publish_history(workspace: Workspace, line_name: str) -> None:
+    """Put the line's whole history beside its champion in MLflow; while MLflow is away it is put there next time."""
+    with workspace.database.session() as session:
+        line = lines.get_line(session, line_name)
+        changes = history.deployments(session, line)
+        champion = lines.aliases(session, line).get("champion")
+    if not changes or champion != changes[-1].version or line.detector == deployment.FOREIGN:
+        return
+    document = workspace.work_folder(f"history-{line_name}") / "deployments.json"
+    document.write_text(json.dumps(plain(changes), indent=1))
+    try:
+        workspace.store.log_report(line_name, champion, document, folder="audit")
+        last = changes[-1]
+        deployed = {"at": last.at.isoformat(), "by": last.actor, "because": last.reason}
+        workspace.store.tag(line_name, champion, {f"halfsigma.deployed_{key}": text for key, text in deployed.items()})
+    except (StoreError, UnknownVersion):
+        return  # the audit has it; what is in MLflow is a copy for people who look there
+
+
+def history_for_people(document: Mapping[str, Any]) -> None:
+    """The answer in words, then the changes of the champion, newest last."""
+    from rich.console import Console
+
+    from flows.output import rows_table
+
+    Console().print(document["explanation"])
+    rows = [
+        {
+            **change,
+            "at": change["at"][:19],
+            "instead of": change["replaced"],
+            "gates": _gates_in_short(change["made"].get("gates")),
+            "images": change["made"].get("n_images"),
+        }
+        for change in document["deployments"]
+    ]
+    rows_table(rows, ("at", "version", "instead of", "action", "actor", "images", "gates", "reason"))
+    if document["judgements"]:
+        shown = [{**each, "judged_at": each["judged_at"][:19]} for each in document["judgements"]]
+        rows_table(shown, ("judged_at", "night", "version", "score", "threshold", "rejected", "shadow", "name"))
+
+
+def _hash_of(image: Path | None, sha256: str | None) -> str | None:
+    if image is not None:
+        try:
+            return images.file_sha256(image)
+        except OSError as error:
+            raise UsageError(f"{image} cannot be read: {error.strerror}", hint="give a file, or --sha256") from error
+    if sha256 is None:
+        return None
+    if not images.SHA256.fullmatch(sha256.lower()):
+        raise UsageError(f"{sha256!r} is no SHA-256", hint="64 hexadecimal digits, as sha256sum prints them")
+    return sha256.lower()
+
+
+def _explain(line_name: str, found: Answer, *, judged: list[Judgement] | None, at: str) -> str:
+    if found.judgement is not None:
+        verdict = "rejected" if found.judgement.rejected else "accepted"
+        head = (
+            f"Version {found.version} of line {line_name} {verdict} the image at "
+            f"{found.judgement.judged_at.isoformat(timespec='seconds')}: "
+            f"score {found.judgement.score:.4g}, threshold {found.judgement.threshold:.4g}."
+        )
+    elif judged is not None:
+        return f"Line {line_name} had not judged the image by {at}; see the judgements for when it did."
+    elif found.version is None:
+        return f"Line {line_name} had no champion yet at {at}."
+    else:
+        head = f"Version {found.version} was the champion of line {line_name} at {at}."
+    return f"{head} {_why(found.deployment)}"
+
+
+def _why(change: Deployed | None) -> str:
+    if change is None:
+        return "The audit does not tell of its deployment: it was deployed before this database was kept."
+    instead = "" if change.replaced is None else f" instead of version {change.replaced}"
+    made = change.made
+    how = ""
+    if made:
+        n_images = f"{made['n_images']} images" if made.get("n_images") is not None else "images that were not counted"
+        gates = made.get("gates")
+        tried = f"; gates: {_gates_in_short(gates)}" if gates else ""
+        how = f" It was {made['action']} at {made['at'][:19]} from {n_images}{tried}."
+    action = change.action.replace("_", " ")
+    return f"It was {action} at {change.at.isoformat(timespec='seconds')} by {change.actor}{instead}: {change.reason}.{how}"
+
+
+def _gates_in_short(gates: list[Mapping[str, Any]] | None) -> str | None:
+    if not gates:
+        return None
+    failed = [str(gate["name"]) for gate in gates if not gate["passed"]]
+    return f"all {len(gates)} passed" if not failed else "not passed: " + ", ".join(failed)
