@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import load_version, save_version
 from detectors.families import family_named
-from detectors.fit import GoodImages, fit_version, prepare, with_responses
+from detectors.fit import GoodImages, fit_version, prepare, scores_of_fitted, with_responses
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
 from detectors.position import small_gray
@@ -152,7 +152,7 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     with workspace.database.session() as session:
         cleared = {image.sha256 for image in images.labelled(session, line, "good")}
     outliers = second_look(
-        challenger.reference_scores,
+        scores_of_fitted(challenger, goods),
         reference_scores=champion.reference_scores,
         cleared=np.array([each.sha256 in cleared for each in goods.prepared]),
     )
