@@ -12,7 +12,7 @@ from detectors.calibration import Threshold
 from detectors.covariates import measure_covariates
 from detectors.framing import Framing
 from detectors.images import Pixels, to_uint8_rgb
-from detectors.position import PartTemplate
+from detectors.position import POSITION_NAMES, PartTemplate
 from detectors.protocol import Detector
 from detectors.responses import Response
 from detectors.runtime import FeatureRuntime
@@ -56,6 +56,17 @@ class DetectorVersion:
     reference_covariates: Mapping[str, NDArray[np.float64]]
     provenance: Mapping[str, object]
     responses: tuple[Response, ...] = ()
+
+    def score_along(self, pixels: Pixels, *, measured: Mapping[str, float]) -> ScoredImage:
+        """Judge a photograph that another version of the line has measured: what depends on no template is taken over."""
+        image = to_uint8_rgb(pixels, white_level=self.white_level)
+        result = self.model.score(self.framing.frame(image))
+        return ScoredImage(
+            score=result.score,
+            rejected=result.score > self.threshold.value,
+            anomaly_map=result.anomaly_map,
+            covariates={name: value for name, value in measured.items() if name not in POSITION_NAMES},
+        )
 
     def score(self, pixels: Pixels) -> ScoredImage:
         """Judge one photograph, (h, w) or (h, w, 3), uint8 or uint16.

@@ -297,14 +297,18 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
             reason = f"version {champion} was promoted meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
         if line.policy == "auto":
-            return _promote(session, workspace, retrain, line, number, start="registered", document=details)
-        promotion.wait_for_person(session, line, workspace.store, number)
+            return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)
+        if line.policy == "shadow":
+            promotion.offer(session, line, workspace.store, number, kind="challenger_in_shadow")
+            reason = f"policy shadow: it scores along for {line.shadow_nights} nights first"
+            return retrains.advance(session, retrain.id, start="registered", to="shadow", reason=reason)
+        promotion.offer(session, line, workspace.store, number, kind="challenger_waits")
         return retrains.advance(
             session, retrain.id, start="registered", to="waiting", reason=f"policy {line.policy}: a person promotes"
         )
 
 
-def _promote(
+def promote_retrain(
     session: Session,
     workspace: Workspace,
     retrain: Retrain,
@@ -330,7 +334,8 @@ def _promote(
         if lines.aliases(session, line).get("champion") in (retrain.base_version, number):
             raise  # somebody is at it this moment; what comes of it is seen when the step is run again
         return retrains.advance(session, retrain.id, start=start, to="rejected", reason=error.message)
-    return retrains.advance(session, retrain.id, start=start, to="promoted")
+    row = retrains.get(session, retrain.id)  # one that was offered as challenger is settled by the promotion itself
+    return row if row.state == "promoted" else retrains.advance(session, retrain.id, start=start, to="promoted")
 
 
 def _candidates(session: Session, line: Line, retrain: Retrain) -> list[Candidate]:

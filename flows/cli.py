@@ -129,6 +129,7 @@ def ingest(line: LineName, folder: Folder, night: Night, json: Json = False) -> 
         "n_new": done.n_new,
         "n_unreadable": len(done.unreadable),
         "n_reject": done.n_reject,
+        "shadow": done.shadow,
         "unreadable": [{"image": str(each.path), "reason": each.reason} for each in done.unreadable],
     }
     show(document, as_json=json, people=facts)

@@ -86,6 +86,10 @@ def configure(
     time_zone: Annotated[str | None, typer.Option(help="IANA name; a night is a date there.")] = None,
     fpr_budget: Annotated[float | None, typer.Option(help="Accepted share of rejected good parts.")] = None,
     latency_budget_ms: Annotated[float | None, typer.Option(help="Accepted time of one image.")] = None,
+    shadow_nights: Annotated[int | None, typer.Option(help="Nights a challenger scores along under shadow.")] = None,
+    probation_nights: Annotated[int | None, typer.Option(help="Nights a new champion is watched; 0: never.")] = None,
+    cooldown_nights: Annotated[int | None, typer.Option(help="Nights without a retrain after a promotion.")] = None,
+    retrain_budget: Annotated[int | None, typer.Option(help="Most retrains by itself within 30 nights.")] = None,
     json: Json = False,
 ) -> None:
     """Change what a line promises and how it promotes."""
@@ -100,5 +104,11 @@ def configure(
             time_zone=time_zone,
             fpr_budget=fpr_budget,
             latency_budget_ms=latency_budget_ms,
+            nights={
+                "shadow_nights": shadow_nights,
+                "probation_nights": probation_nights,
+                "cooldown_nights": cooldown_nights,
+                "retrain_budget": retrain_budget,
+            },
         )
     show(document, as_json=json, people=facts)

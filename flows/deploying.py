@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -114,6 +115,7 @@ def configure_line(
     time_zone: str | None,
     fpr_budget: float | None,
     latency_budget_ms: float | None,
+    nights: Mapping[str, int | None],
 ) -> dict[str, Any]:
     """Change a line's settings, and record who did."""
     with workspace.database.session() as session:
@@ -124,12 +126,14 @@ def configure_line(
             time_zone=time_zone,
             fpr_budget=fpr_budget,
             latency_budget_ms=latency_budget_ms,
+            nights=nights,
         )
         document = {
             "policy": line.policy,
             "time_zone": line.time_zone,
             "fpr_budget": line.fpr_budget,
             "latency_budget_ms": line.latency_budget_ms,
+            **{name: getattr(line, name) for name in lines.NIGHTS},
         }
         audit.record(session, actor=_person(), action="configured", line=line, document=document)
     return {"line": line_name, **document}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,8 +13,8 @@ from detectors.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
 from flows.workspace import Workspace
-from halfsigma import ImageError
-from registry import deployment, images, lines, scores
+from halfsigma import DetectorError, ImageError, StoreError, UnknownVersion
+from registry import deployment, images, lines, retrains, scores
 from registry.scores import ScoreRow
 from registry.tables import Line, utc_now
 
@@ -30,6 +31,33 @@ class Ingested:
     n_new: int
     n_reject: int
     unreadable: tuple[Unreadable, ...]
+    shadow: int | None = None
+    """The challenger that scored along."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Along:
+    """A challenger in shadow, and what of the night it has scored already."""
+
+    number: int
+    version: DetectorVersion
+    logged: frozenset[tuple[str, str]]
+
+    def judge(
+        self, photograph: Photograph, measured: Mapping[str, float], captured_at: datetime, *, name: str, night: date
+    ) -> ScoreRow:
+        judged = self.version.score_along(photograph.pixels, measured=measured)
+        return ScoreRow(
+            sha256=photograph.sha256,
+            name=name,
+            captured_at=captured_at,
+            night=night,
+            score=judged.score,
+            rejected=judged.rejected,
+            covariates=judged.covariates,
+            judged_at=utc_now(),
+            shadow=True,
+        )
 
 
 def ingest(
@@ -49,8 +77,10 @@ def ingest(
         number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
         logged = {(row.sha256, row.name): row for row in scores.night_images(session, line, number, night)}
     version = workspace.load(line_name, number)
+    along = _scores_along(workspace, line, night=night)
     unreadable: list[Unreadable] = []
     batch: list[tuple[ScoreRow, str]] = []
+    shadows: list[ScoreRow] = []
     n_scored = n_new = n_reject = 0
     for index, item in enumerate(read_ahead(paths)):
         progress("scoring", index, len(paths))
@@ -62,6 +92,8 @@ def ingest(
         n_scored += 1
         if known is not None:
             n_reject += known.rejected
+            if along is not None and (item.sha256, name) not in along.logged:
+                shadows.append(along.judge(item, known.covariates, known.captured_at, name=name, night=night))
             continue
         try:
             row = _judge(item, version, name=name, line=line, night=night)
@@ -71,14 +103,33 @@ def ingest(
             continue
         n_reject += row.rejected
         batch.append((row, str(item.path.resolve())))
+        if along is not None and (item.sha256, name) not in along.logged:
+            shadows.append(along.judge(item, row.covariates, row.captured_at, name=name, night=night))
         if len(batch) >= BATCH_IMAGES:
             n_new += _log(workspace, line, number, batch)
             batch.clear()
     n_new += _log(workspace, line, number, batch)
+    if along is not None:
+        with workspace.database.session() as session:
+            scores.log_scores(session, line, along.number, shadows)
     with workspace.database.session() as session:
         reasons = {broken.path.relative_to(folder).as_posix(): broken.reason for broken in unreadable}
         scores.log_unreadable(session, line, night, reasons)
-    return Ingested(number, n_scored, n_new, n_reject, tuple(unreadable))
+    return Ingested(number, n_scored, n_new, n_reject, tuple(unreadable), along.number if along else None)
+
+
+def _scores_along(workspace: Workspace, line: Line, *, night: date) -> _Along | None:
+    """The challenger of a retrain in shadow; a challenger that cannot be loaded must not stop the station."""
+    with workspace.database.session() as session:
+        retrain = retrains.open_retrain(session, line)
+        if retrain is None or retrain.state != "shadow" or retrain.new_version is None:
+            return None
+        number = retrain.new_version
+        logged = frozenset((row.sha256, row.name) for row in scores.night_images(session, line, number, night))
+    try:
+        return _Along(number, workspace.load(line.name, number), logged)
+    except (StoreError, UnknownVersion, DetectorError):
+        return None
 
 
 def _judge(photograph: Photograph, version: DetectorVersion, *, name: str, line: Line, night: date) -> ScoreRow:

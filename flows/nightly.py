@@ -18,6 +18,7 @@ from flows.artifacts import show_night
 from flows.challenger import next_step
 from flows.check import CheckedLine, FailedLine, check_lines, draw_check, publish_check
 from flows.settings import Settings
+from flows.watching import Watched, held_back, settle_shadow, watch_champion
 from flows.workspace import Workspace, open_workspace
 from halfsigma import HalfsigmaError, StoreError, UnknownVersion
 from registry import deployment, lines, retrains
@@ -40,6 +41,10 @@ class LineNight:
     retrain: dict[str, Any] | None
     champion: int | None
     error: str | None = None
+    probation: Watched | None = None
+    """How a champion on probation did."""
+    held_back: str | None = None
+    """Why a drift started no retrain."""
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's document of a line's night."""
@@ -50,6 +55,8 @@ class LineNight:
             "retrain": self.retrain,
             "champion": self.champion,
             "error": self.error,
+            "probation": self.probation.to_dict() if self.probation else None,
+            "held_back": self.held_back,
         }
 
 
@@ -123,12 +130,20 @@ def deliver_task(workspace: Workspace) -> str:
 
 def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
     alert_of_check(workspace, checked)
-    outcome, action = None, "none"
-    if checked.verdict.kind == "drift":
-        outcome, action = _respond_to_drift(workspace, checked)
+    outcome, action, held = None, "none", None
+    settled = settle_shadow(workspace, checked.line, night=checked.verdict.night)
+    probation = watch_champion(workspace, checked)
+    if settled is not None:
+        outcome, action = retraining.Outcome.of(settled).to_dict(), "retrain"
+    elif probation is not None and probation.outcome == "rolled_back":
+        action = "alert"
+    elif checked.verdict.kind == "drift":
+        held = held_back(workspace, checked.line, night=checked.verdict.night, base_version=checked.version)
+        outcome, action = _respond_to_drift(workspace, checked) if held is None else (None, "alert")
     elif checked.verdict.kind in ("warning", "defect_burst", "sensor_fault"):
         action = "alert"
-    return LineNight(checked.line, checked, action, outcome, _champion(workspace, checked.line))
+    champion = _champion(workspace, checked.line)
+    return LineNight(checked.line, checked, action, outcome, champion, probation=probation, held_back=held)
 
 
 def _tell_of_failure(workspace: Workspace, failed: FailedLine, night: date) -> LineNight:

@@ -11,6 +11,7 @@ from halfsigma import DetectorError, DriftError, HalfsigmaError, StoreError, Unk
 from registry import deployment, lines
 from registry.database import Database
 from registry.deployment import FOREIGN, Deployment
+from registry.retrains import OFFERED
 from registry.store import MlflowStore
 from registry.tables import Line, Retrain
 
@@ -24,7 +25,7 @@ def champions_of(
     """
     with database.session() as session:
         mirrored = lines.all_aliases(session)
-        waiting = set(session.scalars(select(Retrain.line_id).where(Retrain.state == "waiting")))
+        waiting = set(session.scalars(select(Retrain.line_id).where(Retrain.state.in_(OFFERED))))
     try:
         actual = store.aliases_of([line.name for line in deployed if line.detector != FOREIGN])
     except StoreError:

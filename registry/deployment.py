@@ -241,11 +241,11 @@ def _restore(session: Session, line: Line, store: MlflowStore, number: int, *, c
     return restored
 
 
-def mirror(session: Session, line: Line, actual: Mapping[str, int]) -> None:
+def mirror(session: Session, line: Line, actual: Mapping[str, int], *, promoted_by: str = SOMEBODY) -> None:
     """Follow the aliases beside the champion's, which moves only together with its entry in the audit."""
     for alias in ("previous", "challenger"):
         lines.set_alias(session, line, alias, actual.get(alias))
-    _settle_waiting(session, line, actual)
+    _settle_offered(session, line, actual, promoted_by=promoted_by)
 
 
 def _record_other_aliases(
@@ -266,19 +266,20 @@ def _record_other_aliases(
             )
 
 
-def _settle_waiting(session: Session, line: Line, actual: Mapping[str, int]) -> None:
-    """A retrain that waited is over when its version was promoted, another champion took its base's place, or a person
+def _settle_offered(session: Session, line: Line, actual: Mapping[str, int], *, promoted_by: str) -> None:
+    """A retrain that waited or scored along is over when its version was promoted, another champion took its base's place, or a person
     took the challenger's alias away from it: then the next drift may ask for another."""
     champion = actual.get("champion")
-    waiting = retrains.open_retrain(session, line)
-    if waiting is None or waiting.state != "waiting":
+    offered = retrains.open_retrain(session, line)
+    if offered is None or offered.state not in retrains.OFFERED:
         return
-    if waiting.new_version == champion:
-        retrains.advance(session, waiting.id, start="waiting", to="promoted", reason="a person promoted it")
-    elif waiting.base_version != champion:
-        retrains.advance(session, waiting.id, start="waiting", to="rejected", reason="another version was promoted")
-    elif waiting.new_version != actual.get("challenger"):
-        retrains.advance(session, waiting.id, start="waiting", to="rejected", reason="it is the challenger no more")
+    state = offered.state
+    if offered.new_version == champion:
+        retrains.advance(session, offered.id, start=state, to="promoted", reason=f"{promoted_by} promoted it")
+    elif offered.base_version != champion:
+        retrains.advance(session, offered.id, start=state, to="rejected", reason="another version was promoted")
+    elif offered.new_version != actual.get("challenger"):
+        retrains.advance(session, offered.id, start=state, to="rejected", reason="it is the challenger no more")
 
 
 def tell(

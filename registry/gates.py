@@ -73,6 +73,56 @@ def false_positives_gate(n_rejected: int, n_good: int, *, promised_fpr: float, n
     )
 
 
+def live_false_positives_gate(
+    n_rejected: int,
+    n_judged: int,
+    *,
+    promised_fpr: float,
+    n_reference: int,
+    defect_share: float,
+    chance: float = CHANCE_OF_REJECTIONS,
+) -> Gate:
+    """On live nights no more is rejected than the threshold promises and the line's usual defects bring.
+
+    As `false_positives_gate`, with an independent binomial of the line's defects added: nobody has labelled a live night.
+
+    Args:
+        n_rejected: of the live images, labelled defects left out.
+        n_judged: live images, labelled defects left out.
+        promised_fpr: by the threshold.
+        n_reference: scores that the threshold was taken from.
+        defect_share: usual share of defects among what this line photographs, 0…1.
+        chance: with which a good version may be refused.
+    """
+    above = promised_fpr * (n_reference + 1)
+    goods = betabinom(n_judged, above, n_reference + 1 - above)
+    defects = binom(n_judged, defect_share)
+    counts = np.arange(n_judged + 1)
+    tails = np.convolve(goods.pmf(counts), defects.pmf(counts))[::-1].cumsum()[::-1]  # P(total ≥ k), k = 0 … 2n
+    p = float(tails[n_rejected])
+    most = int(np.flatnonzero(tails >= chance).max())
+    return Gate(
+        "live_false_positives",
+        p >= chance,
+        n_rejected / n_judged,
+        min(most / n_judged, 1.0),
+        f"{n_rejected} of {n_judged} live images are rejected; with {promised_fpr:.2%} promised and a usual defect share of "
+        f"{defect_share:.1%} as many or more come by chance with p = {p:.3g}",
+    )
+
+
+def live_shift_gate(bulk_shift_sd: float, low: float, high: float, *, verdict: str) -> Gate:
+    """On live nights the check finds no drift from the version's own reference."""
+    interval = f" (95 % between {low:+.2f} and {high:+.2f})" if np.isfinite([low, high]).all() else ""
+    return Gate(
+        "live_shift_sd",
+        verdict != "drift",
+        bulk_shift_sd if np.isfinite(bulk_shift_sd) else 0.0,
+        MAX_SHIFT_SD,
+        f"the check says {verdict}: the bulk lies {bulk_shift_sd:+.2f} SD from the version's reference{interval}",
+    )
+
+
 def detection_gate(
     name: str,
     *,

@@ -32,6 +32,9 @@ from registry.tables import (
 LINE_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LINE_NAME_CHARS}}}")  # MLflow's model name is halfsigma.<line>
 NAMES_LISTED = 10  # of the known lines in an error message
 DEFAULT_FPR_BUDGET = 0.01
+NIGHTS = {"shadow_nights": 1, "probation_nights": 0, "cooldown_nights": 0, "retrain_budget": 1}
+"""A line's settings that are counted, and the least of each."""
+MOST_NIGHTS = 366
 
 
 def create_line(
@@ -98,20 +101,24 @@ def update_line(
     time_zone: str | None = None,
     fpr_budget: float | None = None,
     latency_budget_ms: float | None = None,
+    nights: Mapping[str, int | None] | None = None,
 ) -> Line:
-    """Change what is given and leave the rest."""
+    """Change what is given and leave the rest; ``nights`` are those of `NIGHTS`."""
     if policy is not None:
         check_policy(policy)
     if time_zone is not None:
         check_time_zone(time_zone)
     _check_budgets(fpr_budget, latency_budget_ms)
-    given = {
+    given: dict[str, Any] = {
         "policy": policy,
         "detector": detector,
         "time_zone": time_zone,
         "fpr_budget": fpr_budget,
         "latency_budget_ms": latency_budget_ms,
     }
+    for name, value in (nights or {}).items():
+        _check_nights(name, value)
+        given[name] = value
     values = {column: value for column, value in given.items() if value is not None}
     if values:
         session.execute(update(Line).where(Line.id == line.id).values(values))
@@ -302,6 +309,15 @@ def night_of(instant: datetime, time_zone: str) -> date:
     if instant.tzinfo is None:
         raise UsageError(f"{instant.isoformat()} has no time zone", hint="say which: 2026-11-24T02:00:00+01:00")
     return instant.astimezone(check_time_zone(time_zone)).date()
+
+
+def _check_nights(name: str, value: int | None) -> None:
+    least = NIGHTS[name]
+    if value is not None and not least <= value <= MOST_NIGHTS:
+        raise UsageError(
+            f"{name.replace('_', ' ')} {value}, expected {least} to {MOST_NIGHTS}",
+            hint="see halfsigma configure --help",
+        )
 
 
 def _check_budgets(fpr_budget: float | None, latency_budget_ms: float | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
@@ -89,7 +89,7 @@ def promote(
             store.set_alias(line.name, "challenger", None)
         actual = store.aliases(line.name)
     _record(session, line, "promoted", start=replaces, to=number, actor=actor, document=details, at=at)
-    mirror(session, line, actual)
+    mirror(session, line, actual, promoted_by=actor)
     moves.end(session, line, move)
     return Deployment.of(actual)
 
@@ -138,11 +138,18 @@ def rollback(
     return Deployment.of(actual)
 
 
-def wait_for_person(session: Session, line: Line, store: MlflowStore, number: int) -> Deployment:
-    """Offer ``number`` as challenger: a person promotes it in the MLflow UI or with ``halfsigma promote``."""
+def offer(
+    session: Session,
+    line: Line,
+    store: MlflowStore,
+    number: int,
+    *,
+    kind: Literal["challenger_waits", "challenger_in_shadow"],
+) -> Deployment:
+    """Make ``number`` the challenger, which a person may promote at any time; told as ``kind``."""
     store.set_alias(line.name, "challenger", number)
     actual = store.aliases(line.name)
-    tell(session, line, "challenger_waits", actor=SYSTEM, version=number, document={})
+    tell(session, line, kind, actor=SYSTEM, version=number, document={})
     mirror(session, line, actual)
     return Deployment.of(actual)
 

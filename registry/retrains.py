@@ -4,7 +4,8 @@
 
     requested → curated → fitted → gated → registered → promoted
         ↑           ╲        ╲       ╲         ├──────→ waiting → promoted | rejected
-        └── failed ←─┴────────┴───────┴────────┼──────→ rejected
+        │            ╲        ╲       ╲        ├──────→ shadow → promoted | rejected
+        └── failed ←──┴────────┴───────┴───────┴──────→ rejected
                  (from any state before the end)
 
 A step says from which state it starts. The database moves the row only if it still is in that state, so of
@@ -29,7 +30,8 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "curated": frozenset({"fitted", "failed"}),
     "fitted": frozenset({"gated", "failed"}),
     "gated": frozenset({"registered", "failed"}),
-    "registered": frozenset({"promoted", "waiting", "rejected", "failed"}),
+    "registered": frozenset({"promoted", "waiting", "shadow", "rejected", "failed"}),
+    "shadow": frozenset({"promoted", "rejected", "failed"}),
     "waiting": frozenset({"promoted", "rejected", "failed"}),
     "failed": frozenset({"requested"}),
     "promoted": frozenset(),
@@ -39,7 +41,9 @@ FINAL = frozenset({"promoted", "rejected"})
 """States that nothing leaves; ``failed`` may be run again."""
 
 OPEN = frozenset(RETRAIN_STATES) - FINAL - {"failed"}
-"""States of a retrain that is under way, or waits for a person."""
+"""States of a retrain that is under way, scores along, or waits for a person."""
+OFFERED = frozenset({"waiting", "shadow"})
+"""States in which its version is the line's challenger."""
 
 
 def request(
@@ -111,6 +115,15 @@ def advance(
             hint="nothing to do; see halfsigma status for how it goes on",
         )
     return retrain
+
+
+def annotate(session: Session, retrain_id: int, document: Mapping[str, Any]) -> Retrain:
+    """Add to a retrain's document, whatever its state."""
+    retrain = get(session, retrain_id)
+    table = table_of(Retrain)
+    values = {"document": {**retrain.document, **plain(document)}}
+    session.execute(update(table).where(table.c.id == retrain_id).values(values))
+    return get(session, retrain_id)
 
 
 def refuse(start: str, to: str) -> str | None:

@@ -71,15 +71,17 @@ class MlflowStore:
     Every method raises `StoreError` when MLflow cannot be reached or refuses.
     """
 
-    def __init__(self, tracking_uri: str, *, artifact_root: Path | None = None) -> None:
+    def __init__(self, tracking_uri: str, *, artifact_root: Path | None = None, away_s: float = AWAY_S) -> None:
         """Use the server at ``tracking_uri``.
 
         Args:
             tracking_uri: ``sqlite:///…``, ``http://…`` or whatever MLflow takes.
             artifact_root: where a local store keeps files; a server decides for itself, then None.
+            away_s: how long a failed look at the aliases stands.
         """
         self.tracking_uri = tracking_uri
         self._artifact_root = artifact_root
+        self._away_s = away_s
         self._known: MlflowClient | None = None
         self._failure: StoreError | None = None
         self._ask_again_at = 0.0
@@ -132,7 +134,7 @@ class MlflowStore:
                     found |= {model.name: {a: int(n) for a, n in model.aliases.items()} for model in page}
                     token = page.token or ""
         except StoreError as error:
-            self._failure, self._ask_again_at = error, time.monotonic() + AWAY_S
+            self._failure, self._ask_again_at = error, time.monotonic() + self._away_s
             raise
         self._failure = None
         return {line: found.get(model_name(line), {}) for line in lines}

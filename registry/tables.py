@@ -48,6 +48,7 @@ RETRAIN_STATES = (
     "fitted",
     "gated",
     "registered",
+    "shadow",
     "promoted",
     "waiting",
     "rejected",
@@ -187,6 +188,10 @@ class Line(Base):
     policy: Mapped[str] = mapped_column(server_default="auto")
     fpr_budget: Mapped[float] = mapped_column(server_default="0.01")
     latency_budget_ms: Mapped[float | None]
+    shadow_nights: Mapped[int] = mapped_column(server_default="3")
+    probation_nights: Mapped[int] = mapped_column(server_default="5")
+    cooldown_nights: Mapped[int] = mapped_column(server_default="2")
+    retrain_budget: Mapped[int] = mapped_column(server_default="5")
     created_at: Mapped[datetime]
 
 

@@ -136,3 +136,31 @@ def test_a_disturbed_night_is_drift_and_one_nightly_run_mends_it(
     restored = station("rollback", "tiles")
     assert restored["champion"] == champion
     assert station("status", "tiles")["lines"][0]["champion"] == champion
+
+
+def test_a_challenger_that_passed_its_gates_and_is_bad_on_live_data_is_rolled_back_within_one_night_and_once(
+    station: Station, nights: Path
+) -> None:
+    """It learned from a blurred night; then somebody cleaned the lens."""
+    champion = station("status", "tiles")["lines"][0]["champion"]
+    station("ingest", "tiles", nights / "blurred_again", "--night", "2026-08-08")
+    (line,) = station("nightly", "--night", "2026-08-08")["lines"]
+    assert line["retrain"]["state"] == "promoted", line
+    bad = line["champion"]
+    station("ingest", "tiles", nights / "good", "--night", "2026-08-09")
+    (first,) = station("nightly", "--night", "2026-08-09")["lines"]
+    (again,) = station("nightly", "--night", "2026-08-09")["lines"]
+    assert (first["check"]["version"], first["champion"], first["probation"]["outcome"]) == (
+        bad,
+        champion,
+        "rolled_back",
+    )
+    assert (again["champion"], again["probation"], again["retrain"]) == (champion, None, None)
+    changes = station("history", "tiles")["deployments"]
+    assert [(each["action"], each["version"]) for each in changes[-2:]] == [
+        ("promoted", bad),
+        ("rolled_back", champion),
+    ]
+    assert changes[-1]["actor"] == "halfsigma"
+    kinds = [alert["kind"] for alert in station("alerts")["alerts"] if alert["created_at"] >= changes[-2]["at"]]
+    assert kinds.count("rolled_back") == 1

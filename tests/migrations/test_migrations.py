@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,8 +70,12 @@ def definitions(connection: Connection) -> set[str]:
 
 
 def _normal(definition: str) -> str:
-    """The definition on one line, a table's columns and constraints sorted: a column added later stands at the end."""
+    """The definition on one line, a table's columns and constraints sorted: a column added later stands at the end.
+
+    A table that SQLite made anew, to change a constraint, has its name in quotes.
+    """
     flat = " ".join(definition.split()).replace("( ", "(").replace(" )", ")")
+    flat = re.sub(r'^CREATE TABLE "(\w+)"', r"CREATE TABLE \1", flat)
     if not flat.startswith("CREATE TABLE"):
         return flat
     head, body = flat.split("(", 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from halfsigma import ArtifactError, StoreError, UnknownVersion
@@ -21,6 +21,7 @@ class FakeStore:
         self.copies: set[int] = set()
         """Versions of which this machine's cache holds a copy."""
         self.is_away = False
+        self.reports: list[tuple[int, str]] = []
         self.moves: list[tuple[str, int | None]] = []
 
     def add(self, number: int, *, origin: str = "fit", base: int | None = None) -> None:
@@ -35,6 +36,16 @@ class FakeStore:
     def aliases(self, line: str) -> dict[str, int]:
         self._reach()
         return dict(self.pointing)
+
+    def aliases_of(self, lines: Sequence[str]) -> dict[str, dict[str, int]]:
+        return {line: self.aliases(line) for line in lines}
+
+    def log_report(self, line: str, number: int, path: Path, *, folder: str) -> None:
+        self.tags(line, number)
+        self.reports.append((number, f"{folder}/{path.name}"))
+
+    def tag(self, line: str, number: int, tags: Mapping[str, str]) -> None:
+        self.versions[number] |= tags
 
     def set_alias(self, line: str, alias: str, number: int | None) -> None:
         self._reach()

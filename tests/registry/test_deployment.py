@@ -257,7 +257,7 @@ def _waiting(session: Session, line: Line, store: FakeStore) -> int:
     store.add(2, origin="retrain", base=1)
     deployment.mirror_version(session, line, 2, store.folder, store.tags(line.name, 2))
     retrains.advance(session, retrain.id, start="gated", to="registered", new_version=2)
-    assert promotion.wait_for_person(session, line, store, 2) == Deployment(1, None, 2)  # type: ignore[arg-type]
+    assert promotion.offer(session, line, store, 2, kind="challenger_waits") == Deployment(1, None, 2)  # type: ignore[arg-type]
     retrains.advance(session, retrain.id, start="registered", to="waiting")
     return retrain.id
 

@@ -15,6 +15,8 @@ from registry.gates import (
     detection_gate,
     false_positives_gate,
     latency_gate,
+    live_false_positives_gate,
+    live_shift_gate,
     recall_gate,
     round_trip_gate,
     shift_gate,
@@ -154,3 +156,26 @@ def test_a_gate_is_told_with_its_figure_its_limit_and_why() -> None:
         "limit": 0.0,
         "reason": "2 of 2 scores are equal",
     }
+
+
+@pytest.mark.parametrize(("n_rejected", "defect_share"), [(3, 0.0), (9, 0.05), (14, 0.05), (25, 0.1)])
+def test_live_rejects_are_as_likely_as_a_simulation_says(n_rejected: int, defect_share: float) -> None:
+    """A threshold drawn from 199 goods, 150 live images, and defects among them that are always rejected."""
+    rng = np.random.default_rng(3)
+    fpr = rng.beta(2, 198, 200_000)  # of the 198th of 199 order statistics
+    counts = rng.binomial(150, fpr) + rng.binomial(150, defect_share, fpr.size)
+    share = float((counts >= n_rejected).mean())
+    gate = live_false_positives_gate(
+        n_rejected, 150, promised_fpr=2 / 200, n_reference=199, defect_share=defect_share, chance=0.01
+    )
+    told = float(gate.reason.rsplit("= ", 1)[1])
+    assert told == pytest.approx(share, abs=0.005)
+    assert gate.passed == (told >= 0.01)
+    assert gate.value == n_rejected / 150
+
+
+def test_a_drift_on_live_nights_fails_and_nothing_else_does() -> None:
+    assert not live_shift_gate(0.9, 0.6, 1.2, verdict="drift").passed
+    for verdict in ("stable", "warning", "insufficient", "defect_burst"):
+        assert live_shift_gate(0.1, -0.1, 0.3, verdict=verdict).passed
+    assert live_shift_gate(math.nan, -math.inf, math.inf, verdict="insufficient").value == 0.0

@@ -24,10 +24,13 @@ LEGAL = {
     ("registered", "promoted"),
     ("registered", "waiting"),
     ("registered", "rejected"),
+    ("registered", "shadow"),
+    ("shadow", "promoted"),
+    ("shadow", "rejected"),
     ("waiting", "promoted"),
     ("waiting", "rejected"),
     ("failed", "requested"),
-    *((state, "failed") for state in ("requested", "curated", "fitted", "gated", "registered", "waiting")),
+    *((state, "failed") for state in ("requested", "curated", "fitted", "gated", "registered", "shadow", "waiting")),
 }
 ILLEGAL = sorted(set(itertools.product(RETRAIN_STATES, repeat=2)) - LEGAL)
 NIGHT = date(2026, 11, 23)

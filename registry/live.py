@@ -1,0 +1,183 @@
+"""How a version does on live nights, where nobody has labelled the images: in shadow before a promotion, on probation after.
+
+What is rejected is held against what the threshold promises and what this line's usual defects bring; how the bulk lies is
+the check's own verdict. Both with their uncertainty: a version is neither promoted nor rolled back by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from drift.reference import Reference
+from drift.verdict import Verdict, judge
+from registry import audit, checks, lines
+from registry.deployment import SYSTEM
+from registry.gates import (
+    CHANCE_OF_REJECTIONS,
+    Gate,
+    live_false_positives_gate,
+    live_shift_gate,
+    recall_gate,
+)
+from registry.history import DEPLOYING
+from registry.measuring import LineToMeasure, measure_line
+from registry.tables import Image, Line, Score, Version, table_of
+from registry.windows import defect_hashes
+
+USUAL_NIGHTS = 30
+"""Nights of the former champion from which the line's usual share of rejects is taken."""
+USUAL_VERDICTS = ("stable", "insufficient", "warning")
+
+SCORE, IMAGE = table_of(Score), table_of(Image)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveNight:
+    """What a version judged in one night, labelled defects left out."""
+
+    night: date
+    n: int
+    n_rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """A champion that is watched: since which night, and which version it replaced."""
+
+    version: int
+    replaced: int
+    after: date
+    """Nights after this one count: what it learned from proves nothing."""
+
+
+def live_nights(
+    session: Session, line: Line, version: int, *, shadow: bool, after: date | None, until: date
+) -> list[LiveNight]:
+    """The nights that the version judged after one and up to another, oldest first."""
+    defects = select(IMAGE.c.sha256).where(IMAGE.c.line_id == line.id, IMAGE.c.label == "defect")
+    query = select(SCORE.c.night, func.count(), func.count().filter(SCORE.c.rejected)).where(
+        SCORE.c.line_id == line.id,
+        SCORE.c.version == version,
+        SCORE.c.night <= until,
+        SCORE.c.shadow.is_(shadow),
+        SCORE.c.sha256.not_in(defects),
+    )
+    if after is not None:
+        query = query.where(SCORE.c.night > after)
+    rows = session.execute(query.group_by(SCORE.c.night).order_by(SCORE.c.night))
+    return [LiveNight(night, int(n), int(n_rejected)) for night, n, n_rejected in rows]
+
+
+def probation_of(session: Session, line: Line) -> Probation | None:
+    """Whether the line's champion is on probation: it replaced another, and was never rolled back by itself before.
+
+    Which version a person promoted again after that is the person's affair.
+    """
+    champion = lines.aliases(session, line).get("champion")
+    last = audit.last_entry(session, line, actions=DEPLOYING)
+    if champion is None or last is None or last.action != "promoted" or last.version != champion:
+        return None
+    replaced = last.document.get("from")
+    rolled_back = audit.history(session, line, actions=["rolled_back"])
+    if replaced is None or any(e.actor == SYSTEM and e.document.get("from") == champion for e in rolled_back):
+        return None
+    learned_from = [
+        e.document.get("night") for e in audit.history(session, line, actions=["registered"]) if e.version == champion
+    ]
+    after = date.fromisoformat(learned_from[-1]) if learned_from and learned_from[-1] else date.min
+    return Probation(champion, int(replaced), after)
+
+
+def judge_live(
+    session: Session,
+    line: Line,
+    version: int,
+    nights: Sequence[LiveNight],
+    *,
+    former: int,
+    verdict: Verdict,
+    n_looks: int = 1,
+) -> list[Gate]:
+    """The gates on live nights; ``verdict`` is the check's on the last of them, by the version's own reference.
+
+    Args:
+        session: the caller's.
+        line: whose nights they are.
+        version: that judged them.
+        nights: as `live_nights` gives them, at least one.
+        former: the version that it replaces or replaced: its quiet nights say how much this line usually rejects.
+        verdict: of the last night.
+        n_looks: how often a good version is judged so; the chance to refuse it is shared among them.
+    """
+    promised, n_reference = _promise(session, line, version)
+    usual = usual_defect_share(session, line, former, until=nights[-1].night)
+    gates = [
+        live_false_positives_gate(
+            sum(night.n_rejected for night in nights),
+            sum(night.n for night in nights),
+            promised_fpr=promised,
+            n_reference=n_reference,
+            defect_share=max(usual, verdict.defect_share if verdict.burst else 0.0),
+            chance=CHANCE_OF_REJECTIONS / n_looks,
+        ),
+        live_shift_gate(
+            verdict.bulk_shift.estimate, verdict.bulk_shift.low, verdict.bulk_shift.high, verdict=verdict.kind
+        ),
+    ]
+    caught = caught_by_both(session, line, former, version, [night.night for night in nights])
+    if caught.size:
+        gates.append(recall_gate(caught[:, 0], caught[:, 1]))
+    return gates
+
+
+def usual_defect_share(session: Session, line: Line, version: int, *, until: date) -> float:
+    """The share that the version rejected beyond its promise, median over its quiet nights, at least 0."""
+    quiet = {
+        check.night
+        for check in checks.list_checks(session, line, version=version, until=until)
+        if check.verdict in USUAL_VERDICTS
+    }
+    nights = live_nights(session, line, version, shadow=False, after=None, until=until)
+    shares = [night.n_rejected / night.n for night in nights if night.night in quiet][-USUAL_NIGHTS:]
+    if not shares:
+        return 0.0
+    return max(0.0, float(np.median(shares)) - _promise(session, line, version)[0])
+
+
+def caught_by_both(
+    session: Session, line: Line, former: int, version: int, nights: Sequence[date]
+) -> NDArray[np.bool_]:
+    """(n, 2) verdicts of both on the labelled defects that both judged in these nights."""
+    defects = defect_hashes(session, line.id)
+    if not defects:
+        return np.empty((0, 2), np.bool_)
+    verdicts: dict[int, dict[str, bool]] = {}
+    for number in (former, version):
+        rows = session.execute(
+            select(SCORE.c.sha256, SCORE.c.rejected).where(
+                SCORE.c.line_id == line.id, SCORE.c.version == number, SCORE.c.night.in_(nights)
+            )
+        )
+        verdicts[number] = {sha256: rejected for sha256, rejected in rows if sha256 in defects}
+    both = sorted(verdicts[former].keys() & verdicts[version].keys())
+    return np.array([[verdicts[former][each], verdicts[version][each]] for each in both], np.bool_).reshape(-1, 2)
+
+
+def verdict_on(session: Session, line: Line, version: int, night: date) -> Verdict:
+    """The check's verdict on a version that is not the champion, by its own reference; KS stands alone (q = p)."""
+    measured = measure_line(session, LineToMeasure(line.id, line.name, version), night)
+    return judge(measured.measurement, q=measured.measurement.ks_p)
+
+
+def _promise(session: Session, line: Line, version: int) -> tuple[float, int]:
+    """The false-positive rate that the version's threshold promises, and the size of its reference."""
+    known: Version = lines.get_version(session, line, version)
+    scores = Reference.from_json(known.reference).scores
+    return (int((scores > known.threshold).sum()) + 1) / (scores.size + 1), int(scores.size)

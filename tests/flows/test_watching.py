@@ -1,0 +1,361 @@
+"""Nights after a promotion, simulated: what is bad is rolled back once, what is good stays, and nothing flaps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drift.reference import Reference
+from flows import nightly, watching
+from flows.challenger import request_retrain, run_step
+from flows.check import check_line
+from flows.settings import Settings
+from flows.workspace import Workspace
+from registry import audit, deployment, history, lines, outbox, promotion, retrains, scores
+from registry.database import open_database
+from registry.scores import ScoreRow
+from tests.registry.fake_store import FakeStore
+
+FIRST = date(2026, 8, 1)
+N_REFERENCE, N_NIGHT = 150, 120
+LINE = "pads"
+
+
+class KilledError(BaseException):
+    """As SIGKILL: nothing that handles errors may see it."""
+
+
+@dataclass
+class Plant:
+    """A line whose light has a level; every version expects a level of its own, and scores are how far they differ."""
+
+    workspace: Workspace
+    store: FakeStore
+    rng: np.random.Generator
+    expects: dict[int, float] = field(default_factory=dict)
+    learns: dict[int, float] = field(default_factory=dict)
+    """What the n-th version will have learned to expect, where that is not the light of its night."""
+    light: float = 0.0
+
+    def add(self, expects: float, *, base: int | None = None) -> int:
+        """A version whose reference are good parts in the light that it expects."""
+        number = max(self.store.given, default=0) + 1
+        self.store.add(number, origin="fit" if base is None else "retrain", base=base)
+        self.expects[number] = expects
+        reference = Reference(self.rng.normal(10.0, 1.0, N_REFERENCE))
+        with self.workspace.database.session() as session:
+            line = lines.find_line(session, LINE) or lines.create_line(session, LINE, detector="patchcore")
+            lines.record_version(
+                session,
+                line,
+                number,
+                detector="patchcore",
+                threshold=float(np.sort(reference.scores)[-2]),
+                mean_ref=reference.mean,
+                sd_ref=reference.sd,
+                n_reference=reference.n,
+                reference=reference.to_json(),
+                origin="fit" if base is None else "retrain",
+                base_version=base,
+            )
+        return number
+
+    def photograph(self, night: date) -> None:
+        """The champion judges a night; so does a challenger in shadow."""
+        with self.workspace.database.session() as session:
+            line = lines.get_line(session, LINE)
+            champion = lines.get_version(session, line).number
+            open_one = retrains.open_retrain(session, line)
+            along = open_one.new_version if open_one is not None and open_one.state == "shadow" else None
+            noise = self.rng.normal(10.0, 1.0, N_NIGHT)
+            for number in filter(None, (champion, along)):
+                judged = noise + abs(self.light - self.expects[number])
+                threshold = lines.get_version(session, line, number).threshold
+                rows = [
+                    ScoreRow(
+                        sha256=f"{night.toordinal() * 1000 + k:064x}",
+                        name=f"{k}.png",
+                        captured_at=lines.night_start(night, "UTC"),
+                        night=night,
+                        score=float(score),
+                        rejected=bool(score > threshold),
+                        shadow=number != champion,
+                    )
+                    for k, score in enumerate(judged)
+                ]
+                scores.log_scores(session, line, number, rows)
+
+    def retrain(self, line_name: str, night: date, base_version: int, reason: str) -> dict[str, Any]:
+        """In place of the flow: all but the fit and its gates is the real thing."""
+        row = request_retrain(self.workspace, line_name, night=night, base_version=base_version, reason=reason)
+        if row.state == "requested":
+            number = self.add(self.learns.get(max(self.store.given) + 1, self.light), base=base_version)
+            with self.workspace.database.session() as session:
+                for start, to in (("requested", "curated"), ("curated", "fitted"), ("fitted", "gated")):
+                    retrains.advance(session, row.id, start=start, to=to, document={"gates": []})
+                retrains.advance(session, row.id, start="gated", to="registered", new_version=number)
+                audit.record(
+                    session,
+                    actor=deployment.SYSTEM,
+                    action="registered",
+                    line=lines.get_line(session, LINE),
+                    version=number,
+                    document={"night": night.isoformat()},
+                )
+            row = run_step(self.workspace, row.id)
+        return {"id": row.id, "state": row.state}
+
+    def live(self, night: date, *, times: int = 1) -> nightly.LineNight:
+        """A night and its run."""
+        self.photograph(night)
+        for _ in range(times):
+            done = nightly._respond(self.workspace, check_line(self.workspace, LINE, night=night))
+        return done
+
+    def configure(self, **nights: int) -> None:
+        with self.workspace.database.session() as session:
+            lines.update_line(session, lines.get_line(session, LINE), nights=nights)
+
+    def champion(self) -> int:
+        with self.workspace.database.session() as session:
+            assert self.store.pointing["champion"] == lines.aliases(session, lines.get_line(session, LINE))["champion"]
+        return self.store.pointing["champion"]
+
+    def told(self) -> Counter[str]:
+        with self.workspace.database.session() as session:
+            return Counter(alert.kind for alert in outbox.list_alerts(session))
+
+    def changes(self) -> list[tuple[str, int, str]]:
+        with self.workspace.database.session() as session:
+            found = history.deployments(session, lines.get_line(session, LINE))
+        assert [change.replaced for change in found] == [None, *(change.version for change in found[:-1])]
+        return [(change.action, change.version, change.actor) for change in found]
+
+
+@pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+    (tmp_path / "version").mkdir()
+    store = FakeStore(tmp_path / "version")
+    settings = Settings(tmp_path, f"sqlite:///{tmp_path / 'halfsigma.db'}", "memory")
+    with open_database(settings.database_url) as database:
+        made = Plant(Workspace(settings, database, store), store, np.random.default_rng(7))  # type: ignore[arg-type]
+        monkeypatch.setattr(nightly.retraining, "retrain", made.retrain)
+        monkeypatch.setattr("registry.promotion.unusable", lambda *_, **__: None)  # these versions have no files
+        number = made.add(0.0)
+        with database.session() as session:
+            promotion.deploy_first(session, lines.get_line(session, LINE), store, number)  # type: ignore[arg-type]
+        yield made
+
+
+def _promote_by_hand(plant: Plant, number: int) -> None:
+    with plant.workspace.database.session() as session:
+        promotion.promote(
+            session,
+            lines.get_line(session, LINE),
+            plant.store,  # type: ignore[arg-type]
+            number,
+            replaces=plant.store.pointing["champion"],
+            actor="ann",
+            document={"reason": "I know better"},
+            cache=plant.workspace.cache,
+        )
+
+
+def _nights(n: int, *, start: int = 0) -> list[date]:
+    return [FIRST + timedelta(start + day) for day in range(n)]
+
+
+def test_a_good_promotion_passes_its_probation_and_is_told_so_once(plant: Plant) -> None:
+    for night in _nights(3):
+        plant.live(night)
+    plant.light = 2.0
+    assert plant.live(FIRST + timedelta(3)).retrain == {"id": 1, "state": "promoted"}
+    outcomes = [plant.live(night, times=2).probation for night in _nights(7, start=4)]
+    assert [each and each.outcome for each in outcomes] == ["watching"] * 4 + ["passed", None, None]
+    assert plant.champion() == 2
+    assert plant.told() == {"drift": 1, "promoted": 1, "probation_passed": 1}
+
+
+def test_a_version_that_is_bad_on_live_data_is_rolled_back_within_one_night_and_exactly_once(plant: Plant) -> None:
+    plant.learns[2] = 6.0  # it passed its gates, and is wrong all the same
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    assert plant.champion() == 2
+    bad = plant.live(FIRST + timedelta(2), times=3)
+    assert plant.champion() == 1
+    assert bad.retrain is None
+    assert plant.told()["rolled_back"] == 1
+    assert plant.changes() == [
+        ("deployed", 1, "halfsigma"),
+        ("promoted", 2, "halfsigma"),
+        ("rolled_back", 1, "halfsigma"),
+    ]
+    held = plant.live(FIRST + timedelta(3))
+    assert (held.action, held.retrain) == ("alert", None)
+    assert held.held_back is not None and held.held_back.startswith("cool-down")
+    again = plant.live(FIRST + timedelta(4))
+    assert again.retrain == {"id": 2, "state": "promoted"}
+    assert plant.live(FIRST + timedelta(5)).probation.outcome == "watching"  # type: ignore[union-attr]
+    assert plant.champion() == 3
+
+
+def test_a_rollback_that_is_killed_after_it_moved_the_alias_is_finished_once_by_the_next_run(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.learns[2] = 6.0
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    move = plant.store.set_alias
+
+    def move_and_die(line: str, alias: str, number: int | None) -> None:
+        move(line, alias, number)
+        if alias == "champion":
+            raise KilledError
+
+    monkeypatch.setattr(plant.store, "set_alias", move_and_die)
+    with pytest.raises(KilledError):
+        plant.live(FIRST + timedelta(2))
+    monkeypatch.setattr(plant.store, "set_alias", move)
+    plant.live(FIRST + timedelta(2), times=2)
+    assert plant.champion() == 1
+    assert plant.changes()[-1] == ("rolled_back", 1, "halfsigma")
+    assert plant.told()["rolled_back"] == 1
+
+
+def test_what_a_person_promotes_again_after_that_is_the_persons_affair(plant: Plant) -> None:
+    plant.learns[2] = 6.0
+    plant.live(FIRST)
+    plant.light = 2.0
+    for night in _nights(2, start=1):
+        plant.live(night)
+    _promote_by_hand(plant, 2)
+    plant.live(FIRST + timedelta(3))
+    assert plant.champion() == 2
+    assert plant.told()["rolled_back"] == 1
+
+
+def _reject(plant: Plant, night: date, version: int, n: int) -> None:
+    """So many more images of the night, of usual scores, that the version rejected: the bulk and the tail stay."""
+    with plant.workspace.database.session() as session:
+        rows = [
+            ScoreRow(
+                sha256=f"{10**9 + k:064x}",
+                name=f"more{k}.png",
+                captured_at=lines.night_start(night, "UTC"),
+                night=night,
+                score=10.0,
+                rejected=True,
+            )
+            for k in range(n)
+        ]
+        scores.log_scores(session, lines.get_line(session, LINE), version, rows)
+
+
+def test_what_it_rejects_alone_rolls_a_version_back(plant: Plant) -> None:
+    plant.live(FIRST)
+    plant.add(0.0)
+    _promote_by_hand(plant, 2)
+    _reject(plant, FIRST + timedelta(1), 2, 16)
+    done = plant.live(FIRST + timedelta(1), times=2)
+    assert (plant.champion(), done.retrain) == (1, None)
+    entry = plant.changes()[-1]
+    assert entry == ("rolled_back", 1, "halfsigma")
+
+
+def test_a_version_that_rejects_less_than_what_it_replaced_stays_and_it_is_told(plant: Plant) -> None:
+    plant.live(FIRST)
+    plant.light = 3.0
+    plant.live(FIRST + timedelta(1))  # version 1 rejects most of it
+    _reject(plant, FIRST + timedelta(2), 2, 16)
+    done = plant.live(FIRST + timedelta(2), times=2)
+    assert done.probation is not None
+    assert done.probation.outcome == "outside"
+    assert plant.champion() == 2
+    assert (plant.told()["rolled_back"], plant.told()["probation_outside"]) == (0, 1)
+
+
+def test_the_lines_usual_defects_are_no_false_positives(plant: Plant) -> None:
+    for night in _nights(4):
+        _reject(plant, night, 1, 16)
+        plant.live(night)
+    plant.add(0.0)
+    _promote_by_hand(plant, 2)
+    _reject(plant, FIRST + timedelta(4), 2, 16)
+    done = plant.live(FIRST + timedelta(4))
+    assert done.probation is not None
+    assert done.probation.outcome == "watching"
+
+
+def test_a_line_that_drifts_every_night_is_reported_as_a_fault_and_not_retrained_every_night(plant: Plant) -> None:
+    plant.configure(retrain_budget=4)
+    plant.live(FIRST)
+    retrained = []
+    for number, night in enumerate(_nights(60, start=1)):
+        plant.light = 3.0 * (number % 7 + 1)  # another light every night
+        done = plant.live(night)
+        if done.retrain is not None:
+            retrained.append(night)
+        plant.champion()
+    for night in retrained:
+        assert sum(night <= other < night + timedelta(watching.BUDGET_NIGHTS) for other in retrained) <= 4
+    assert 4 <= len(retrained) <= 8
+    assert 1 <= plant.told()["restless_line"] <= 3
+    rolled_back = [version for action, version, _ in plant.changes() if action == "rolled_back"]
+    assert len(rolled_back) == plant.told()["rolled_back"] <= len(retrained)
+
+
+def test_a_person_may_ask_for_a_retrain_in_spite_of_the_budget(plant: Plant) -> None:
+    plant.configure(retrain_budget=1, cooldown_nights=0, probation_nights=0)
+    plant.live(FIRST)
+    for day in (1, 2):
+        plant.light = 3.0 * day
+        plant.live(FIRST + timedelta(day))
+    assert plant.champion() == 2
+    with plant.workspace.database.session() as session:
+        line = lines.get_line(session, LINE)
+        asked = retrains.request(session, line, night=FIRST + timedelta(2), base_version=2, reason="a person asked")
+    assert watching.held_back(plant.workspace, LINE, night=FIRST + timedelta(2), base_version=2) is None
+    assert asked.state == "requested"
+
+
+@pytest.mark.parametrize(("learned", "state", "champion"), [(2.0, "promoted", 2), (6.0, "rejected", 1)])
+def test_a_challenger_in_shadow_is_judged_by_its_own_live_nights(
+    plant: Plant, learned: float, state: str, champion: int
+) -> None:
+    plant.learns[2] = learned
+    with plant.workspace.database.session() as session:
+        lines.update_line(session, lines.get_line(session, LINE), policy="shadow", nights={"shadow_nights": 2})
+    plant.live(FIRST)
+    plant.light = 2.0
+    states = [plant.live(night, times=2).retrain for night in _nights(3, start=1)]
+    assert [each and each["state"] for each in states] == ["shadow", "shadow", state]
+    assert plant.champion() == champion
+    with plant.workspace.database.session() as session:
+        row = retrains.get(session, 1)
+    assert {gate["name"] for gate in row.document["live_gates"]} >= {"live_false_positives", "live_shift_sd"}
+    assert len(row.document["shadow_nights"]) == 2
+
+
+def test_a_person_who_promotes_the_challenger_in_shadow_ends_its_shadow(plant: Plant) -> None:
+    with plant.workspace.database.session() as session:
+        lines.update_line(session, lines.get_line(session, LINE), policy="shadow")
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    plant.store.set_alias(LINE, "champion", 2)
+    with plant.workspace.database.session() as session:
+        lines_row = lines.get_line(session, LINE)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(deployment, "unusable", lambda *_, **__: None)
+            deployment.follow(session, lines_row, plant.store, cache=plant.workspace.cache)  # type: ignore[arg-type]
+        assert retrains.get(session, 1).state == "promoted"
+    assert plant.champion() == 2
