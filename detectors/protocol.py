@@ -30,7 +30,8 @@ class FitContext:
         seed: of all that is random: the same seed and images fit the same model, bit for bit on one machine.
         progress: told of each step.
         warm_start: a model of the same family to go on from, or None; families that learn in one pass ignore it.
-        seen: (n,) bool, the canvases that ``warm_start`` may have learned from: they must not stand in the reference.
+        seen: (n,) bool, the canvases that must not stand in the reference: ``warm_start`` may have learned from them, or
+            they are no photographs of these conditions.
         checkpoint: a folder in which an unfinished training is kept, so that one that was killed goes on; or None.
     """
 
