@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer._click.exceptions import ClickException
 
+from flows.cli_curation import app as curation_commands
 from flows.cli_options import Folder, Json, LineName, Night
 from flows.cli_promotion import app as promotion_commands
 from flows.output import (
@@ -207,6 +208,7 @@ def nightly(
     show(document, as_json=json, people=nightly_for_people)
 
 
+app.registered_commands += curation_commands.registered_commands
 app.registered_commands += promotion_commands.registered_commands
 
 

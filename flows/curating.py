@@ -41,7 +41,9 @@ class CuratedNight:
     candidates: tuple[Candidate, ...]
     curation: Curation
     core: Core
-    """Empty where the present conditions are not known, or where they do not fit the night."""
+    """Empty where the present conditions are not known."""
+    transferred: tuple[PreparedImage, ...]
+    """Its images under tonight's conditions."""
     judge: Judge | None
     """None where the champion judged."""
 
@@ -100,7 +102,7 @@ def curate_night(
         judge=None if judge is None else Suspicion(suspicion, judge.usual, JUDGE),
         n_core=len(transferred),
     )
-    return CuratedNight(tuple(candidates), curation, core, judge)
+    return CuratedNight(tuple(candidates), curation, core, transferred, judge)
 
 
 def curated_core(

@@ -3,9 +3,11 @@
 `story` holds the inputs as plain frozen dataclasses; nothing here knows a database, a detector or a flow.
 """
 
+from flows.pages.contact_sheet import ContactSheet, SheetGroup, SheetImage
 from flows.pages.drill import DrillLadder, DrillPage, DrillStep
 from flows.pages.images import heatmap_overlay
-from flows.pages.render import render_drill, render_report, render_story
+from flows.pages.mosaic import write_mosaic
+from flows.pages.render import render_contact_sheet, render_drill, render_report, render_story
 from flows.pages.story import (
     CauseRow,
     Chapter,
@@ -27,6 +29,7 @@ __all__ = [
     "CauseRow",
     "Chapter",
     "Command",
+    "ContactSheet",
     "Curation",
     "Distribution",
     "DrillLadder",
@@ -37,13 +40,17 @@ __all__ = [
     "ImagePanel",
     "NightRow",
     "Report",
+    "SheetGroup",
+    "SheetImage",
     "Story",
     "Thumbnail",
     "VersionRow",
     "gates_table",
     "heatmap_overlay",
     "nights_table",
+    "render_contact_sheet",
     "render_drill",
     "render_report",
     "render_story",
+    "write_mosaic",
 ]

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.pages import words
 from flows.pages.charts import distribution_chart, timeline_chart
+from flows.pages.contact_sheet import ContactSheet
 from flows.pages.drill import DrillPage
 from flows.pages.drill_charts import auroc_floor, before_after_chart, drill_shift_chart
 from flows.pages.images import data_uri, heatmap_overlay
@@ -39,7 +40,12 @@ def render_drill(drill: DrillPage, path: Path) -> Path:
     return _write("drill.html.j2", path, drill=drill)
 
 
-def _write(template: str, path: Path, **content: Story | Report | DrillPage) -> Path:
+def render_contact_sheet(sheet: ContactSheet, path: Path) -> Path:
+    """Write the page of a curation to `path`, smaller than `MAX_BYTES`; returns the path."""
+    return _write("contact_sheet.html.j2", path, sheet=sheet)
+
+
+def _write(template: str, path: Path, **content: Story | Report | DrillPage | ContactSheet) -> Path:
     page = ""
     for side_px in _PICTURE_SIDES_PX:
         page = _environment(side_px).get_template(template).render(**content)
@@ -67,6 +73,7 @@ def _environment(side_px: int) -> Environment:
         picture=partial(data_uri, max_side_px=side_px),
         thumbnail=partial(data_uri, max_side_px=side_px // 3),
         strip=partial(data_uri, max_side_px=side_px * 2 // 5),
+        sheet_thumbnail=partial(data_uri, max_side_px=side_px // 4),
         overlay=partial(_overlay, side_px=side_px),
     )
     environment.globals.update(

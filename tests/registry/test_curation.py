@@ -47,7 +47,9 @@ def test_a_quiet_night_is_kept_but_for_the_few_that_the_champion_rejects() -> No
     candidates = _candidates(scores)
     curation = _curate(candidates)
     # ceil(1 % of 100) = 1: the worst of the two suspects
-    assert _reasons(curation, candidates) == {3: "suspect: to the champion it scores high even when tonight's drift is taken away"}
+    assert _reasons(curation, candidates) == {
+        3: "suspect: to the champion it scores high even when tonight's drift is taken away"
+    }
     assert [each.sha256 for each in curation.chosen] == [each.sha256 for k, each in enumerate(candidates) if k != 3]
 
 
