@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -28,6 +28,8 @@ MAX_SECOND_SHARE = 0.05
 """More are no exceptions but a second kind of good part."""
 MAX_UNSEEN_SHARE = 0.05
 """A night of which more is expected to be defective is learned from when a person has looked at what is most suspicious."""
+SUSPECT = "suspect"
+"""How the reason begins for which a suspect is left out."""
 N_TO_LOOK_AT = 20
 """So many images a person looks at in a minute."""
 
@@ -54,8 +56,7 @@ class Curation:
     Attributes:
         chosen: to learn from, in the candidates' order.
         left_out: SHA-256 → reason.
-        limit: the judge's score above which an unlabelled image counts as suspect, the drift taken away; infinite when
-            none was asked to go.
+        limit: the lowest score of the judge that made an image suspect; infinite where none was.
         suspicion: who judged, and every readable image's score.
         defect_share: of the night, as estimated.
         to_look_at: the most suspicious images, whatever people said of them, the worst first.
@@ -85,10 +86,11 @@ def curate(
 ) -> Curation:
     """The candidates without defects, suspects, broken files and near-duplicates, with `n_core` at most `MAX_FRESH`.
 
-    A suspect is an image that the judge would reject if tonight's scores were brought back, by median and median
-    absolute deviation, to where the known goods lie: a drifted night may be rejected whole, and its good images are
-    wanted all the same. No more go than the estimated share of defects and the false-positive budget ask for, those that
-    a person called defects counted in: a greedy coreset lives on rare goods. Images that a person called good stay.
+    Suspects are the images that score highest, as many as the estimated share of defects and the false-positive budget
+    ask for, those that a person called defects counted in: a greedy coreset lives on rare goods. Where the champion
+    judges, a suspect lies besides beyond its threshold when tonight's scores are brought back, by median and median
+    absolute deviation, to where the reference lies: a drifted night may be rejected whole, and the champion cannot tell
+    what of it is rare and what is defective. Images that a person called good stay.
 
     A night with more than `MAX_UNSEEN_SHARE` of defects waits until a person has said of each of the `N_TO_LOOK_AT` most
     suspicious images what it is.
@@ -108,12 +110,10 @@ def curate(
     Raises:
         TooFewImages: fewer than `MIN_FRESH` remain; the message says how many are missing.
     """
+    knows_tonight = judge is not None
     if judge is None:
         scores = {each.sha256: each.score for each in candidates if each.sha256 in small_images}
         judge = Suspicion(scores, reference_scores, "the champion")
-    else:
-        threshold = float(np.quantile(judge.usual, 1.0 - fpr_budget))
-        defect_share = max(defect_share, judge.defect_share())
     left_out: dict[str, str] = {}
     readable = []
     for candidate in candidates:
@@ -126,10 +126,17 @@ def curate(
         else:
             readable.append(candidate)
     distinct = _without_twins(readable, small_images, left_out)
-    limit = judge.limit(threshold)
-    known = sum(reason == "a person called it a defect" for reason in left_out.values())
+    defects = [each for each in candidates if each.label == "defect"]
+    known = len({each.sha256 for each in defects})
+    if knows_tonight:  # the champion's tail, from which the check estimates, widens with the drift
+        limit, defect_share = -math.inf, _among(judge, [*distinct, *defects]).defect_share()
+    else:
+        limit = _among(judge, distinct).limit(threshold)
     n_most = math.ceil((defect_share + fpr_budget) * (len(distinct) + known) - 1e-9) - known
     kept = _without_suspects(distinct, judge, limit, max(n_most, 0), left_out)
+    limit = min(
+        (judge.scores[each] for each, reason in left_out.items() if reason.startswith(SUSPECT)), default=math.inf
+    )
     if len(kept) + n_core > MAX_FRESH:
         kept = _spread_out(kept, small_images, MAX_FRESH - n_core, seed, left_out)
     if len(kept) < MIN_FRESH:
@@ -147,6 +154,11 @@ def most_suspicious(candidates: Sequence[Candidate], judge: Suspicion) -> tuple[
     """The `N_TO_LOOK_AT` images with the highest scores of the judge, each once; what people said changes nothing in it."""
     judged = {each.sha256: each for each in candidates if each.sha256 in judge.scores and not each.fault}
     return tuple(sorted(judged.values(), key=lambda each: -judge.scores[each.sha256])[:N_TO_LOOK_AT])
+
+
+def _among(judge: Suspicion, candidates: Sequence[Candidate]) -> Suspicion:
+    scores = {each.sha256: judge.scores[each.sha256] for each in candidates if each.sha256 in judge.scores}
+    return replace(judge, scores=scores)
 
 
 def _waits(defect_share: float, to_look_at: Sequence[Candidate]) -> str:
@@ -229,5 +241,5 @@ def _without_suspects(
     suspects = [each for each in candidates if judge.scores[each.sha256] > limit and each.label != "good"]
     worst = {each.sha256 for each in sorted(suspects, key=lambda each: -judge.scores[each.sha256])[:n_most]}
     for sha256 in worst:
-        left_out[sha256] = f"suspect: to {judge.judge} it scores high even when tonight's drift is taken away"
+        left_out[sha256] = f"{SUSPECT}: to {judge.judge} it scores high even when tonight's drift is taken away"
     return [each for each in candidates if each.sha256 not in worst]
