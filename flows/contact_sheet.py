@@ -108,7 +108,7 @@ def _sheet(
     judged_by = (
         f"{n_core} verified goods with tonight’s disturbance put on them ({happened})"
         if curated.judge
-        else "the champion, since no known disturbance with a strength explains the night"
+        else "the champion, since no known disturbance explains the night or no verified goods could be brought to it"
     )
     return ContactSheet(
         line=line.name,
@@ -133,7 +133,8 @@ def _sheet(
         transferred_text=f"{n_core} of them: {happened}. The left one of each pair is the photograph in the vault; the right "
         "one should look like tonight’s. Where it does not, the estimate is wrong, and so is the judge."
         if n_core
-        else "None: the check names no disturbance with a strength that explains the night, or the vault holds too few.",
+        else "None: the check names no disturbance that explains the night, the vault holds too few, or with it put on them "
+        "they do not look like tonight’s images.",
         commands=(
             Command("say what images are, by file or SHA-256", f"halfsigma label {line.name} IMAGE … --as defect|good"),
             Command("retrain with what was said", f"halfsigma retrain {line.name}"),

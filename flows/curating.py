@@ -41,7 +41,7 @@ class CuratedNight:
     candidates: tuple[Candidate, ...]
     curation: Curation
     core: Core
-    """Empty where the present conditions are not known."""
+    """Empty where the present conditions are not known, or were estimated wrongly."""
     transferred: tuple[PreparedImage, ...]
     """Its images under tonight's conditions."""
     judge: Judge | None
@@ -90,7 +90,10 @@ def curate_night(
     transferred = transferred_core(core.files, core.changes, champion, progress)
     core = core if transferred else Core()
     judge = Judge.of(transferred, version=champion, seed=SEED, progress=progress) if transferred else None
-    small, suspicion = _look(candidates, champion, judge, progress)
+    small, scored = _look(candidates, champion, judge, progress)
+    suspicion = None if judge is None else Suspicion(scored, judge.usual, JUDGE)
+    if suspicion is not None and not suspicion.fits():  # the estimate was wrong
+        core, transferred, judge, suspicion = Core(), (), None, None
     curation = curate(
         candidates,
         reference_scores=champion.reference_scores,
@@ -99,7 +102,7 @@ def curate_night(
         fpr_budget=line.fpr_budget,
         small_images=small,
         seed=SEED,
-        judge=None if judge is None else Suspicion(suspicion, judge.usual, JUDGE),
+        judge=suspicion,
         n_core=len(transferred),
     )
     return CuratedNight(tuple(candidates), curation, core, transferred, judge)

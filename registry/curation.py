@@ -92,7 +92,7 @@ def curate(
     absolute deviation, to where the reference lies: a drifted night may be rejected whole, and the champion cannot tell
     what of it is rare and what is defective. Images that a person called good stay.
 
-    A night with more than `MAX_UNSEEN_SHARE` of defects waits until a person has said of each of the `N_TO_LOOK_AT` most
+    A night of which surely more than `MAX_UNSEEN_SHARE` are defects waits until a person has said of each of the `N_TO_LOOK_AT` most
     suspicious images what it is.
 
     Args:
@@ -129,9 +129,10 @@ def curate(
     defects = [each for each in candidates if each.label == "defect"]
     known = len({each.sha256 for each in defects})
     if knows_tonight:  # the champion's tail, from which the check estimates, widens with the drift
-        limit, defect_share = -math.inf, _among(judge, [*distinct, *defects]).defect_share()
+        among = _among(judge, [*distinct, *defects])
+        limit, defect_share, sure_share = -math.inf, among.defect_share(), among.surely_defective()
     else:
-        limit = _among(judge, distinct).limit(threshold)
+        limit, sure_share = _among(judge, distinct).limit(threshold), defect_share
     n_most = math.ceil((defect_share + fpr_budget) * (len(distinct) + known) - 1e-9) - known
     kept = _without_suspects(distinct, judge, limit, max(n_most, 0), left_out)
     limit = min(
@@ -146,7 +147,7 @@ def curate(
             hint="ingest more of these nights' images, or wait for the next night",
         )
     to_look_at = most_suspicious(candidates, judge)
-    waits = _waits(defect_share, to_look_at)
+    waits = _waits(sure_share, to_look_at)
     return Curation(tuple(kept), left_out, limit, judge, defect_share, to_look_at, waits)
 
 
@@ -161,12 +162,12 @@ def _among(judge: Suspicion, candidates: Sequence[Candidate]) -> Suspicion:
     return replace(judge, scores=scores)
 
 
-def _waits(defect_share: float, to_look_at: Sequence[Candidate]) -> str:
+def _waits(sure_share: float, to_look_at: Sequence[Candidate]) -> str:
     n_unseen = sum(each.label is None for each in to_look_at)
-    if defect_share <= MAX_UNSEEN_SHARE or not n_unseen:
+    if sure_share <= MAX_UNSEEN_SHARE or not n_unseen:
         return ""
     return (
-        f"an estimated {defect_share:.0%} of these images are defective, more than {MAX_UNSEEN_SHARE:.0%}: a person has to "
+        f"at least {sure_share:.0%} of these images seem to be defective, more than {MAX_UNSEEN_SHARE:.0%}: a person has to "
         f"label the {len(to_look_at)} most suspicious ones, {n_unseen} of them are not labelled yet"
     )
 

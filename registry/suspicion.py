@@ -16,7 +16,11 @@ EXCESS_FROM, EXCESS_TO = 0.80, 0.97
 a handful of rare goods decides."""
 SEEN_SHARE = 2.0 / 3.0
 """Of the defects lie so far out; on blurred tiles 0.6 to 0.7 of the real ones did."""
-ROUNDS = 10
+LIKELY_Z, SURE_Z = 0.5, 2.0
+"""Standard errors that are taken off each excess: the largest of many is too large by chance; and to be sure of it."""
+FARTHEST_SD = 2.0
+"""A transfer that is near leaves the night's median within a robust standard deviation of its goods, on tiles 0.1 (blur) to 0.6
+(slip); one that is wrong, tens of them away. A fifth of defects moves a median by a third."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +37,11 @@ class Suspicion:
     usual: NDArray[np.float64]
     judge: str
 
+    def fits(self) -> bool:
+        """Whether the night's bulk lies where the known goods do: a judge to which all of a night looks strange judges nothing."""
+        centre, spread = robust(self.usual)
+        return bool(self.scores) and abs(float(np.median(list(self.scores.values()))) - centre) <= FARTHEST_SD * spread
+
     def limit(self, threshold: float) -> float:
         """Where `threshold`, on the scale of `usual`, lies tonight: the night brought back by median and MAD.
 
@@ -46,26 +55,27 @@ class Suspicion:
         return float(centre + (threshold - usual_centre) * spread / usual_spread)
 
     def defect_share(self) -> float:
-        """What the judge expects of the night's share of defects, 0…1; rough: ± 0.03 for 300 images and 200 goods.
+        """What the judge expects of the night's share of defects, 0…1.
 
-        The largest excess of the night's share beyond a rank of the known goods over theirs, the night brought back by
-        the median of what is left when that excess is taken off its top; divided by `SEEN_SHARE`.
+        Rough: on tiles between 0 and 0.08 where there was none, and about half of 0.2.
         """
+        return min(self._excess(LIKELY_Z) / SEEN_SHARE, 1.0)
+
+    def surely_defective(self) -> float:
+        """The share of defects, 0…1, that the judge is sure of: what two standard errors do not explain."""
+        return self._excess(SURE_Z)
+
+    def _excess(self, z: float) -> float:
+        """The largest excess of the night's share beyond a rank of the known goods over theirs, medians on each other."""
         scores, usual = np.sort(list(self.scores.values())), np.sort(self.usual)
         n, m = scores.size, usual.size
         if n < 2 or m < 2:
             return 0.0
         limits = usual[int(EXCESS_FROM * m) : int(EXCESS_TO * m)] - np.median(usual)
-        beyond_usual = 1.0 - np.searchsorted(usual - np.median(usual), limits, side="right") / m
-        share = 0.0
-        for _ in range(ROUNDS):
-            centre = np.median(scores[: max(1, round(n * (1.0 - share)))])
-            beyond = 1.0 - np.searchsorted(scores - centre, limits, side="right") / n
-            found = max(0.0, float(((beyond - beyond_usual) / (1.0 - beyond_usual)).max(initial=0.0)))
-            if round(found * n) == round(share * n):
-                break
-            share = found
-        return min(share / SEEN_SHARE, 1.0)
+        expected = 1.0 - np.searchsorted(usual - np.median(usual), limits, side="right") / m
+        found = 1.0 - np.searchsorted(scores - np.median(scores), limits, side="right") / n
+        margin = z * np.sqrt(expected * (1.0 - expected) * (1.0 / n + 1.0 / m))
+        return max(0.0, float(((found - expected - margin) / (1.0 - expected)).max(initial=0.0)))
 
 
 def robust(scores: NDArray[np.float64]) -> tuple[float, float]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from flows.pages.contact_sheet import ContactSheet, SheetImage
 from flows.pages.images import as_rgb8
 
-TILE_PX, GAP_PX, TEXT_PX, HEAD_PX = 96, 6, 16, 34
-COLUMNS = 20
+TILE_PX, GAP_PX, TEXT_PX, HEAD_PX = 72, 6, 16, 34
+COLUMNS = 24
 _PAPER, _INK, _BAD, _GOOD = (247, 249, 250), (36, 31, 27), (193, 78, 0), (0, 128, 94)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 

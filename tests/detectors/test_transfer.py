@@ -62,9 +62,12 @@ def test_to_a_judge_of_transferred_goods_new_goods_are_usual_and_defects_are_not
     files = _files(good_folder)
     judge = Judge.of(transfer(files, dict.fromkeys(files, BLUR), version=version, seed=0), version=version, seed=0)
     rng = np.random.default_rng(9)
-    frame = lambda image: version.framing.frame(np.repeat(image[..., None], 3, axis=2))  # noqa: E731
-    good = [judge.score(frame(camera(rng, blur_px=1.2))).score for _ in range(10)]
-    bad = [judge.score(frame(camera(rng, blur_px=1.2, defect=True))).score for _ in range(10)]
+
+    def score(*, defect: bool) -> float:
+        taken = disturb(camera(rng, defect=defect), BLUR, rng)
+        return judge.score(version.framing.frame(np.repeat(taken[..., None], 3, axis=2))).score
+
+    good, bad = ([score(defect=defect) for _ in range(10)] for defect in (False, True))
     assert max(good) < min(bad)
     assert abs(np.median(good) - np.median(judge.usual)) < 2.0 * judge.usual.std()
 
