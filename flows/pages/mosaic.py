@@ -49,11 +49,14 @@ def _grid(images: Sequence[SheetImage]) -> NDArray[np.uint8]:
 
 
 def _square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    cut = picture[top : top + side, left : left + side]
-    return np.asarray(cv2.resize(cut, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+    """The whole picture on paper: what is unusual often lies at its edge."""
+    factor = TILE_PX / max(picture.shape[:2])
+    small = np.asarray(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
+    height, width = min(small.shape[0], TILE_PX), min(small.shape[1], TILE_PX)
+    square = np.full((TILE_PX, TILE_PX, 3), _PAPER, np.uint8)
+    top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
+    square[top : top + height, left : left + width] = small[:height, :width]
+    return square
 
 
 def _heading(text: str) -> NDArray[np.uint8]:
