@@ -26,7 +26,7 @@ from detectors.version import DetectorVersion
 from flows.fitting import how_made, provenance_tags, version_metrics
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, TooFewImages
-from registry import audit, checks, deployment, images, lines, promotion, retrains, scores
+from registry import approval, audit, checks, deployment, images, lines, promotion, retrains, scores
 from registry.curation import Candidate, Curation, curate, second_look
 from registry.store import NewVersion
 from registry.tables import Image, Line, Retrain
@@ -142,7 +142,12 @@ def _curate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progre
 def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
     champion = workspace.load(line.name, retrain.base_version)
     folder = _folder(workspace, retrain)
+    with workspace.database.session() as session:
+        defects = {image.sha256 for image in images.labelled(session, line, "defect")}
+    curation = retrain.document["curation"]
     chosen = json.loads((folder / _CURATED).read_text())["chosen"]
+    if labelled_since := {Path(chosen.pop(sha256)) for sha256 in defects & chosen.keys()}:
+        curation = _leave_out(folder / _CURATED, labelled_since, reason="a person called it a defect")
     paths = [Path(path) for path in chosen.values()]
     goods = prepare(paths, framing=champion.framing, white_level=champion.white_level, progress=progress)
     # a file that was replaced since the curation is another image, which nobody looked at
@@ -157,10 +162,11 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
         cleared=np.array([each.sha256 in cleared for each in goods.prepared]),
     )
     suspects = {goods.prepared[index].path for index in outliers}
-    curation = retrain.document["curation"]
     if suspects:
         paths = [path for path in paths if path not in suspects]
-        curation = _leave_out(folder / _CURATED, suspects)
+        curation = _leave_out(
+            folder / _CURATED, suspects, reason="suspect: a model of the new conditions finds it far outside"
+        )
         goods = _without(goods, suspects)
         challenger = _fit_goods(goods, champion, line, progress, training)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
@@ -195,13 +201,13 @@ def _without(goods: GoodImages, paths: Set[Path]) -> GoodImages:
     return replace(goods, prepared=tuple(each for each in goods.prepared if each.path not in paths))
 
 
-def _leave_out(curated: Path, suspects: Set[Path]) -> dict[str, object]:
-    """Move ``suspects`` from the chosen to those left out; the summary."""
+def _leave_out(curated: Path, images_of: Set[Path], *, reason: str) -> dict[str, object]:
+    """Move these files from the chosen to those left out; the summary."""
     document = json.loads(curated.read_text())
     for sha256, path in list(document["chosen"].items()):
-        if Path(path) in suspects:
+        if Path(path) in images_of:
             del document["chosen"][sha256]
-            document["left_out"][sha256] = "suspect: a model of the new conditions finds it far outside"
+            document["left_out"][sha256] = reason
     _write_json(curated, document)
     counts = Counter(document["left_out"].values())
     n_chosen = len(document["chosen"])
@@ -212,14 +218,17 @@ def _gate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress
     folder = _folder(workspace, retrain)
     paths = [Path(path) for path in json.loads((folder / _CURATED).read_text())["chosen"].values()]
     with workspace.database.session() as session:
-        golden = images.labelled(session, line, "defect")[-MAX_GOLDEN:]
+        golden = images.golden_set(session, line, most=MAX_GOLDEN)
+        n_labelled = len(images.labelled(session, line, "defect"))
     trial = Trial(
         champion=workspace.load(line.name, retrain.base_version),
         challenger=load_version(folder / "challenger"),
         reloaded=load_version(folder / "challenger"),
         twin=load_version(folder / "twin"),
         probes=_Photographs(sorted(_probes(paths))),
-        golden=_Photographs([_where(image) for image in golden]),
+        golden=_Golden(golden),
+        n_labelled=n_labelled,
+        least_labels=line.min_labels,
         fitted_scores=json.loads((folder / _FITTED).read_text())["scores"],
     )
     found = run_trial(
@@ -296,7 +305,7 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
         if champion not in (retrain.base_version, number):
             reason = f"version {champion} was promoted meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
-        if line.policy == "auto":
+        if line.policy == "auto" and line.approvals == 1:
             return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)
         if line.policy == "shadow":
             promotion.offer(session, line, workspace.store, number, kind="challenger_in_shadow")
@@ -304,7 +313,7 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
             return retrains.advance(session, retrain.id, start="registered", to="shadow", reason=reason)
         promotion.offer(session, line, workspace.store, number, kind="challenger_waits")
         return retrains.advance(
-            session, retrain.id, start="registered", to="waiting", reason=f"policy {line.policy}: a person promotes"
+            session, retrain.id, start="registered", to="waiting", reason=approval.who_promotes(line)
         )
 
 
@@ -381,6 +390,18 @@ class _Photographs:
 
     def __iter__(self) -> Iterator[Pixels]:
         return (item.pixels for item in read_ahead(self.paths) if not isinstance(item, Unreadable))
+
+
+@dataclass(frozen=True, slots=True)
+class _Golden:
+    """Labelled defects that are still what was labelled, with their kinds."""
+
+    images: Sequence[Image]
+
+    def __iter__(self) -> Iterator[tuple[Pixels, str]]:
+        for image, item in zip(self.images, read_ahead([_where(image) for image in self.images]), strict=True):
+            if not isinstance(item, Unreadable) and item.sha256 == image.sha256:
+                yield item.pixels, image.kind or ""
 
 
 def _where(image: Image) -> Path:

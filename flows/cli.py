@@ -141,6 +141,7 @@ def label(
     line: LineName,
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Images, by file or SHA-256.")],
     as_label: Annotated[str, typer.Option("--as", metavar="good|defect", help="What they are.")],
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Which defect, e.g. crack.")] = None,
     json: Json = False,
 ) -> None:
     """Say of images that the line has seen whether they are good or defective."""
@@ -148,8 +149,8 @@ def label(
     from flows.workspace import open_workspace
 
     with open_workspace(Settings.from_environment()) as workspace:
-        n_labelled = label_images(workspace, line, files, as_label=as_label)
-    show({"line": line, "label": as_label, "n_labelled": n_labelled}, as_json=json, people=facts)
+        n_labelled = label_images(workspace, line, files, as_label=as_label, kind=kind)
+    show({"line": line, "label": as_label, "kind": kind, "n_labelled": n_labelled}, as_json=json, people=facts)
 
 
 @app.command()

@@ -35,14 +35,15 @@ def retrain(line: LineName, json: Json = False) -> None:
 def promote(
     line: LineName,
     version: Annotated[int | None, typer.Option(help="By default the challenger.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who promotes; by default the user.")] = None,
     json: Json = False,
 ) -> None:
-    """Make the challenger, or the named version, the champion."""
+    """Make the challenger, or the named version, the champion; where a line asks for several people, approve it."""
     from flows.deploying import promote_version
     from flows.workspace import open_workspace
 
     with open_workspace(Settings.from_environment()) as workspace:
-        document = promote_version(workspace, line, version)
+        document = promote_version(workspace, line, version, by=by)
     show(document, as_json=json, people=facts)
 
 
@@ -90,6 +91,8 @@ def configure(
     probation_nights: Annotated[int | None, typer.Option(help="Nights a new champion is watched; 0: never.")] = None,
     cooldown_nights: Annotated[int | None, typer.Option(help="Nights without a retrain after a promotion.")] = None,
     retrain_budget: Annotated[int | None, typer.Option(help="Most retrains by itself within 30 nights.")] = None,
+    approvals: Annotated[int | None, typer.Option(help="People who must promote a version before it is.")] = None,
+    min_labels: Annotated[int | None, typer.Option(help="Labelled defects without which no retrain passes.")] = None,
     json: Json = False,
 ) -> None:
     """Change what a line promises and how it promotes."""
@@ -104,11 +107,13 @@ def configure(
             time_zone=time_zone,
             fpr_budget=fpr_budget,
             latency_budget_ms=latency_budget_ms,
-            nights={
+            counted={
                 "shadow_nights": shadow_nights,
                 "probation_nights": probation_nights,
                 "cooldown_nights": cooldown_nights,
                 "retrain_budget": retrain_budget,
+                "approvals": approvals,
+                "min_labels": min_labels,
             },
         )
     show(document, as_json=json, people=facts)
