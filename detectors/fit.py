@@ -132,6 +132,7 @@ def fit_version(
             "n_repeated": goods.n_repeated,
             "n_unreadable": len(goods.unreadable),
             "fit_images_sha256": [image.sha256 for image in images],
+            "reference_images_sha256": [images[i].sha256 for i in fitted.reference_index],
             "fpr_budget": fpr_budget,
             "halfsigma": __version__,
         },

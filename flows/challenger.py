@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 from detectors.artifact import load_version, save_version
 from detectors.families import family_named
 from detectors.fit import GoodImages, fit_version, prepare, with_responses
+from detectors.growing import grow_version
 from detectors.images import Pixels, to_uint8_rgb
 from detectors.loading import Unreadable, read_ahead
 from detectors.position import small_gray
@@ -41,11 +43,21 @@ MAX_GOLDEN = 200
 _CURATED = "curated.json"
 _GATES = "gates.json"
 _FITTED = "fitted_scores.json"
+ADDED = "added"
+"""In the document of a retrain that adds cleared images to the champion: SHA-256 → file."""
 _TRAINING = "training"
 """Checkpoints: a retrain that was killed goes on with its training."""
 
 
-def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_version: int, reason: str) -> Retrain:
+def request_retrain(
+    workspace: Workspace,
+    line_name: str,
+    *,
+    night: date,
+    base_version: int,
+    reason: str,
+    document: Mapping[str, object] | None = None,
+) -> Retrain:
     """The retrain of this line, night and version: a new one, or the one there is; a failed one starts again.
 
     While another retrain of the same version is under way or waits for a person, that one is given: a line has one
@@ -56,9 +68,13 @@ def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_v
         under_way = retrains.open_retrain(session, line)
         if under_way is not None and under_way.base_version == base_version:
             return under_way
-        retrain = retrains.request(session, line, night=night, base_version=base_version, reason=reason)
+        retrain = retrains.request(
+            session, line, night=night, base_version=base_version, reason=reason, document=document
+        )
         if retrain.state == "failed":
-            retrain = retrains.advance(session, retrain.id, start="failed", to="requested", reason=reason)
+            retrain = retrains.advance(
+                session, retrain.id, start="failed", to="requested", reason=reason, document=document
+            )
         return retrain
 
 
@@ -119,6 +135,11 @@ def fail_retrain(workspace: Workspace, retrain_id: int, *, reason: str) -> Retra
 
 
 def _curate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
+    if ADDED in retrain.document:  # a person cleared each of them
+        chosen = retrain.document[ADDED]
+        _write_json(_folder(workspace, retrain) / _CURATED, {"chosen": chosen, "left_out": {}, "limit": None})
+        summary = {"n_candidates": len(chosen), "n_chosen": len(chosen), "left_out": {}}
+        return _advance(workspace, retrain, "curated", {"curation": summary})
     champion = workspace.load(line.name, retrain.base_version)
     with workspace.database.session() as session:
         candidates = _candidates(session, line, retrain)
@@ -152,6 +173,12 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     goods = prepare(paths, framing=champion.framing, white_level=champion.white_level, progress=progress)
     # a file that was replaced since the curation is another image, which nobody looked at
     goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 in chosen))
+    if ADDED in retrain.document:
+        probes = _probes(paths)
+        challenger, twin = (
+            _grow(each, champion, line, workspace, progress) for each in (goods, _without(goods, probes))
+        )
+        return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
     training = folder / _TRAINING
     challenger = _fit_goods(goods, champion, line, progress, training)
     with workspace.database.session() as session:
@@ -172,13 +199,34 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
     probes = _probes(paths)
     twin = _fit_goods(_without(goods, probes), champion, line, progress, training)
+    return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared), curation=curation)
+
+
+def _fitted(
+    workspace: Workspace,
+    retrain: Retrain,
+    challenger: DetectorVersion,
+    twin: DetectorVersion,
+    probes: Set[Path],
+    **document: object,
+) -> Retrain:
+    folder = _folder(workspace, retrain)
     for name, version in (("challenger", challenger), ("twin", twin)):
         shutil.rmtree(folder / name, ignore_errors=True)
         save_version(version, folder / name)
     few = islice(_Photographs(sorted(probes)), ROUND_TRIP_IMAGES)
     _write_json(folder / _FITTED, {"scores": [challenger.score(pixels).score for pixels in few]})
-    document = {"n_fit": len(goods.prepared), "n_probes": len(probes), "curation": curation}
-    return _advance(workspace, retrain, "fitted", document)
+    return _advance(workspace, retrain, "fitted", {**document, "n_probes": len(probes)})
+
+
+def _grow(
+    goods: GoodImages, champion: DetectorVersion, line: Line, workspace: Workspace, progress: Progress
+) -> DetectorVersion:
+    """The champion with some images more; its own are read from where they are kept."""
+    reference = cast("Sequence[str]", champion.provenance["reference_images_sha256"])
+    with workspace.database.session() as session:
+        files = {sha256: _where(image) for sha256, image in images.find(session, line, reference).items()}
+    return grow_version(champion, goods, known_files=files, fpr_budget=line.fpr_budget, seed=SEED, progress=progress)
 
 
 def _fit_goods(

@@ -15,17 +15,30 @@ app = typer.Typer()
 
 
 @app.command()
-def retrain(line: LineName, json: Json = False) -> None:
-    """Retrain on the images of the last night that the champion scored, whatever its verdict."""
+def retrain(
+    line: LineName,
+    add: Annotated[
+        Path | None,
+        typer.Option("--add", metavar="DIR", help="Only add these images, which you say are good, to what it knows."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Retrain on the images of the last night that the champion scored, whatever its verdict; or add some good images."""
+    from flows.adding import request_growth
     from flows.deploying import describe, last_night
     from flows.progress import progress_bar
     from flows.running import run_flow
     from flows.workspace import open_workspace
 
-    with open_workspace(Settings.from_environment()) as workspace:
-        version, night = last_night(workspace, line)
+    reason = "a person asked for it"
+    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"retrain {line}") as progress:
+        if add is None:
+            version, night = last_night(workspace, line)
+        else:
+            asked = request_growth(workspace, line, add, progress=progress)
+            version, night, reason = asked.base_version, asked.night, asked.reason
     with progress_bar(f"retrain {line}"):
-        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason="a person asked for it")
+        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason=reason)
     with open_workspace(Settings.from_environment()) as workspace:
         document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
     show(document, as_json=json, people=facts)
