@@ -39,8 +39,8 @@ class TrainedSettings:
 class TrainedDetector(ABC):
     """One network from the backbone's maps, or the canvas, to an anomaly map.
 
-    A family says what the network reads (`inputs`), how it is built from its settings (`build`), and how it is
-    trained (`fit`).
+    A family says what the network reads (`inputs`, or `inputs_of` where a line's settings decide), how it is built from
+    its settings (`build`), and how it is trained (`fit`).
     """
 
     family: ClassVar[str]
@@ -54,6 +54,11 @@ class TrainedDetector(ABC):
         self._arrays = dict(arrays)
         self._settings = settings
         self._network = runtime.network(head, fixed_size=settings.canvas_size)
+
+    @classmethod
+    def inputs_of(cls, settings: Any) -> tuple[str, ...]:
+        """What the network of these settings reads."""
+        return cls.inputs
 
     @classmethod
     @abstractmethod
@@ -71,7 +76,7 @@ class TrainedDetector(ABC):
         held_out: HeldOut,
     ) -> Fitted[Self]:
         """The trained module as a detector, and its scores of the images that were held out."""
-        head = Head.of(module, inputs=cls.inputs, runtime=runtime)
+        head = Head.of(module, inputs=cls.inputs_of(settings), runtime=runtime)
         model = cls(runtime, head, module_arrays(module), settings)
         scores = np.array([model.score(canvases[i]).score for i in held_out.reference])
         return Fitted(model, held_out.reference, scores)
@@ -101,5 +106,6 @@ class TrainedDetector(ABC):
         # JSON has no tuples
         known = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         chosen = cls.settings_type(**cast("dict[str, Any]", known))
-        head = Head.load(folder, inputs=cls.inputs, runtime=runtime, build=lambda: cls.build(chosen), arrays=arrays)
+        inputs = cls.inputs_of(chosen)
+        head = Head.load(folder, inputs=inputs, runtime=runtime, build=lambda: cls.build(chosen), arrays=arrays)
         return cls(runtime, head, arrays, chosen)
