@@ -6,21 +6,20 @@ read. docs/decisions/efficientad.md has the measurements behind what differs fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.aggregation import TOP_SHARE, top_mean
 from detectors.calibration import hold_out
-from detectors.head import Head, module_arrays
-from detectors.protocol import FitContext, Fitted, ImageScore, common_size
-from detectors.runtime import CanvasSize, FeatureRuntime
+from detectors.protocol import FitContext, Fitted, common_size
+from detectors.runtime import FeatureRuntime
 from detectors.synthetic import random_defect
 from detectors.tracing import PATCHES
+from detectors.trained import TrainedDetector, TrainedSettings
 from detectors.training import Plan, identity_of, train
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from detectors.imitation import Features
     from detectors.networks.compact import CompactNetwork
 
-FROM_SCRATCH = Plan(steps=900, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4)
+FROM_SCRATCH = Plan(steps=600, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4)
 WARM = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=3)
 MOST_LEARNED = 1000
 """Images whose features are kept in memory while the student learns; of more, a seeded draw."""
@@ -40,40 +39,38 @@ LEAST_GAIN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class EfficientAdSettings:
+class EfficientAdSettings(TrainedSettings):
     """What is chosen for a line.
 
     Attributes:
         stage: the backbone's map that student and autoencoder read.
         ratio: how many times finer it is than the patches.
         whole: the autoencoder's share of the map.
-        top_share: the image's score is the mean of this share of the map's largest values.
-        canvas_size: (height, width) of all canvases that were fitted on, None when they differ.
     """
 
-    stage: str
-    ratio: int
+    stage: str = ""
+    ratio: int = 1
     whole: float = 0.0
-    top_share: float = TOP_SHARE
-    canvas_size: CanvasSize | None = None
 
 
-class EfficientAd:
+class EfficientAd(TrainedDetector):
     """Where the student, or the autoencoder, fails to say what the teacher says, something is new."""
 
     family: ClassVar[str] = "efficientad"
+    settings_type: ClassVar[type[TrainedSettings]] = EfficientAdSettings
 
-    def __init__(
-        self,
-        runtime: FeatureRuntime,
-        head: Head,
-        arrays: Mapping[str, NDArray[np.float32]],
-        settings: EfficientAdSettings,
-    ) -> None:
-        self._head = head
-        self._arrays = dict(arrays)
-        self._settings = settings
-        self._network = runtime.network(head, fixed_size=settings.canvas_size)
+    @classmethod
+    def inputs_of(cls, settings: EfficientAdSettings) -> tuple[str, ...]:
+        return (PATCHES, settings.stage)
+
+    @classmethod
+    def build(cls, settings: EfficientAdSettings) -> CompactNetwork:
+        from detectors.networks.compact import CompactNetwork
+
+        patch_channels, stage_channels = settings.channels
+        return CompactNetwork(
+            patch_channels=patch_channels, stage_channels=stage_channels, ratio=settings.ratio, whole=settings.whole
+        )
 
     @classmethod
     def fit(
@@ -107,13 +104,15 @@ class EfficientAd:
         warm = _usable(context.warm_start, fitted[0])
         module = imitation.build(fitted, ratio=ratio, seed=context.seed, warm=warm)
         batches, held_out = imitation.Batches(module, fitted), imitation.Batches(module, reference)
-        strange = imitation.Batches(module, read(imitation.strangers(context.seed)))
+        strange = imitation.Batches(
+            module, read(imitation.strangers((canvases[0].shape[0], canvases[0].shape[1]), seed=context.seed))
+        )
 
         def loss(rng: np.random.Generator) -> torch.Tensor:
             return module.loss(*batches.draw(rng)) + module.penalty(strange.draw(rng)[1][:1])
 
         def validate() -> float:
-            return sum(module.loss(*each).item() * len(each[0]) for each in held_out.all()) / held_out.n_images
+            return float(sum(module.loss(*each) * len(each[0]) for each in held_out.all())) / held_out.n_images
 
         train(
             module,
@@ -127,51 +126,15 @@ class EfficientAd:
         rng = np.random.default_rng(context.seed)
         defective = read([np.asarray(random_defect(canvases[i], rng).image, np.uint8) for i in parts.reference])
         module.whole = _best_share(module, reference, defective)
-        settings = EfficientAdSettings(stage, ratio, module.whole, canvas_size=common_size(canvases))
-        head = Head.of(module, inputs=(PATCHES, stage), runtime=runtime)
-        model = cls(runtime, head, module_arrays(module), settings)
-        scores = np.array([model.score(canvases[i]).score for i in parts.reference])
-        return Fitted(model, parts.reference, scores)
-
-    def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
-        (anomaly_map,) = self._network(canvas)
-        return top_mean(anomaly_map, top_share=self._settings.top_share)
-
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        return dict(self._arrays)
-
-    def settings_record(self) -> dict[str, object]:
-        return asdict(self._settings)
-
-    def save_network(self, folder: Path) -> None:
-        self._head.save(folder)
-
-    @classmethod
-    def restore(
-        cls,
-        *,
-        arrays: Mapping[str, NDArray[np.float32]],
-        settings: Mapping[str, object],
-        runtime: FeatureRuntime,
-        folder: Path,
-    ) -> Self:
-        given = cast("dict[str, Any]", dict(settings))
-        size = given.pop("canvas_size")  # JSON has no tuples
-        chosen = EfficientAdSettings(**given, canvas_size=(size[0], size[1]) if size else None)
-
-        def build() -> torch.nn.Module:
-            from detectors.networks.compact import CompactNetwork
-
-            return CompactNetwork(
-                patch_channels=arrays["weight"].size,
-                stage_channels=arrays["inputs.mean"].size,
-                ratio=chosen.ratio,
-                whole=chosen.whole,
-            )
-
-        inputs = (PATCHES, chosen.stage)
-        head = Head.load(folder, inputs=inputs, runtime=runtime, build=build, arrays=arrays)
-        return cls(runtime, head, arrays, chosen)
+        settings = EfficientAdSettings(
+            canvas_size=common_size(canvases),
+            channels=(fitted[0].patches.shape[-1], fitted[0].stage.shape[-1]),
+            top_share=TOP_SHARE,
+            stage=stage,
+            ratio=ratio,
+            whole=module.whole,
+        )
+        return cls.finished(module, canvases, runtime=runtime, settings=settings, held_out=parts)
 
 
 def _stage_behind(runtime: FeatureRuntime, canvas: NDArray[np.uint8]) -> tuple[str, int]:

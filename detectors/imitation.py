@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detectors.head import load_arrays
 from detectors.networks.compact import CompactNetwork
-from detectors.runtime import FeatureRuntime
+from detectors.runtime import CanvasSize, FeatureRuntime
 from detectors.tracing import PATCHES
 from detectors.training import seeded
 from detectors.whitening import MAX_FITTED_PATCHES, PatchProjection
@@ -23,7 +23,6 @@ BATCH = 8
 LOW_QUANTILE, HIGH_QUANTILE = 0.9, 0.995
 """Of a map over held-out goods; they become 0 and 0.1: the paper's q_a and q_b."""
 N_STRANGERS = 32
-STRANGERS_SIDE_PX = 256
 _STRANGERS_SLOPE = (0.5, 2.5)
 """Amplitudes fall with frequency to the power of minus this: photographs have about 1."""
 _STRANGERS_CONTRAST = (20.0, 70.0)
@@ -43,17 +42,15 @@ def read(canvas: NDArray[np.uint8], runtime: FeatureRuntime, stage: str) -> Feat
     return Features(*runtime.maps(canvas, (PATCHES, stage)))
 
 
-def strangers(seed: int) -> list[NDArray[np.uint8]]:
+def strangers(size: CanvasSize, *, seed: int) -> list[NDArray[np.uint8]]:
     """Images of no part, which stand in for the paper's ImageNet: coloured noise of many slopes and contrasts."""
     rng = np.random.default_rng(seed)
-    side = STRANGERS_SIDE_PX
-    frequencies = np.fft.fftfreq(side)
-    radius = np.hypot(frequencies[:, None], frequencies[None, :])
-    radius[0, 0] = 1.0 / side
+    radius = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1])[None, :])
+    radius[0, 0] = 1.0 / max(size)
     found = []
     for _ in range(N_STRANGERS):
         falling = radius ** -rng.uniform(*_STRANGERS_SLOPE)
-        noise = rng.normal(size=(2, 3, side, side))
+        noise = rng.normal(size=(2, 3, *size))
         planes = np.fft.ifft2((noise[0] + 1j * noise[1]) * falling).real
         planes /= planes.std()
         coloured = np.einsum("chw,cd->hwd", planes, rng.normal(size=(3, 3)))
@@ -103,9 +100,10 @@ def build(
     channels, stage_channels = fitted[0].patches.shape[-1], fitted[0].stage.shape[-1]
     with seeded(seed):
         module = CompactNetwork(patch_channels=channels, stage_channels=stage_channels, ratio=ratio)
+    module.to(memory_format=torch.channels_last)  # as the CPU's convolutions want it
     if warm is not None:
         load_arrays(module, warm)
-        return module.to(memory_format=torch.channels_last)
+        return module
     patches = np.concatenate([each.patches.reshape(-1, channels) for each in fitted])
     patches = patches[:: max(1, len(patches) // MAX_FITTED_PATCHES)]
     projection = PatchProjection.fit(patches, dimensions=channels)
@@ -116,7 +114,7 @@ def build(
         module.teacher.bias.copy_(torch.from_numpy(-matrix @ projection.mean))
         module.inputs.mean.copy_(torch.from_numpy(stages.mean(axis=0)))
         module.inputs.sd.copy_(torch.from_numpy(stages.std(axis=0) + _LEAST_SD))
-    return module.to(memory_format=torch.channels_last)
+    return module
 
 
 def set_scales(module: CompactNetwork, learned: Batches, held_out: Batches) -> None:

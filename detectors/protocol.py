@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,39 @@ class Fitted(Generic[ModelT]):
     """(n,)"""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is left of the images that a model was fitted on, when it grows.
+
+    Attributes:
+        n_fitted: images that the model was fitted on.
+        scores: (n,), the model's reference.
+        canvases: (which of the scores, canvas) of the reference's images, as far as their files are still there; read
+            while they are gone through, so a family that does not ask for them does not pay for them.
+    """
+
+    n_fitted: int
+    scores: NDArray[np.float64]
+    canvases: Iterable[tuple[int, NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grown(Generic[ModelT]):
+    """A model that has learned from some more images, and its reference.
+
+    Attributes:
+        model: the grown one.
+        known_index: which of `Known.scores` go on, in their order.
+        known_scores: what those images score now.
+        fresh_scores: (n,) of the added images, each by the grown model's twin without it.
+    """
+
+    model: ModelT
+    known_index: NDArray[np.int64]
+    known_scores: NDArray[np.float64]
+    fresh_scores: NDArray[np.float64]
+
+
 class Detector(Protocol):
     """One fitted model of one family, without the frame around it (images, threshold, reference)."""
 
@@ -104,6 +137,15 @@ class Detector(Protocol):
         folder: Path,
     ) -> Self:
         """The model that `arrays`, `settings_record` and what `save_network` wrote into ``folder`` describe."""
+        ...
+
+
+@runtime_checkable
+class Growing(Detector, Protocol):
+    """A family that learns from some more images without learning the old ones again."""
+
+    def grow(self, fresh: Sequence[NDArray[np.uint8]], *, known: Known, context: FitContext) -> Grown[Self]:
+        """The model with ``fresh`` canvases added; this one stays as it is."""
         ...
 
 

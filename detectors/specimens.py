@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from detectors.canvases import InMemory
 from detectors.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.disturbance import Disturbance, disturb
 from detectors.fit import PreparedImage
+from detectors.framing import Framing
 from detectors.images import Pixels, read_photograph, to_uint8_rgb
 from detectors.loading import READ_AHEAD
 from detectors.position import measure_position, small_gray
@@ -29,6 +31,17 @@ class Specimen:
     path: Path
     sha256: str
     defect_seed: int | None = None
+    defect_kind: str | None = None
+    """One of `detectors.synthetic.KINDS`; a random one without it."""
+
+
+class Station(Protocol):
+    """What must be known of a line to see as it sees: a version, or the plan of one."""
+
+    @property
+    def framing(self) -> Framing: ...
+    @property
+    def white_level(self) -> int: ...
 
 
 def photograph(
@@ -46,7 +59,8 @@ def photograph(
         )
     pixels = found.pixels
     if specimen.defect_seed is not None:
-        pixels = random_defect(pixels, np.random.default_rng(specimen.defect_seed)).image
+        rng_of_defect = np.random.default_rng(specimen.defect_seed)
+        pixels = random_defect(pixels, rng_of_defect, kind=specimen.defect_kind).image
     if disturbance is None:
         return pixels
     white = white_level if pixels.dtype == np.uint16 else 255
@@ -54,7 +68,7 @@ def photograph(
 
 
 def prepare_disturbed(
-    specimens: Sequence[Specimen], disturbance: Disturbance | None, *, version: DetectorVersion, seed: int
+    specimens: Sequence[Specimen], disturbance: Disturbance | None, *, version: Station, seed: int
 ) -> Iterator[PreparedImage]:
     """Each specimen, disturbed and reduced to what scoring and fitting need, in order; two threads work ahead.
 

@@ -213,6 +213,16 @@ KINDS: Mapping[str, Painter] = MappingProxyType(
 )
 
 
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sharp": ("scratch", "hole", "chip"),
+        "textural": ("transplant", "wear"),
+        "low-contrast": ("stain",),
+    }
+)
+"""The kinds by what makes them visible: an edge, a texture in the wrong place or none, a faint change of light."""
+
+
 def _change(light: Float, strength: float, rng: np.random.Generator) -> Float:
     """Darker or brighter by `strength` standard deviations, slightly tinted where there is colour."""
     contrast = max(float(light.std()), _LEAST_CONTRAST)

@@ -17,15 +17,16 @@ from sqlalchemy.orm import Session
 from detectors.artifact import load_version, save_version
 from detectors.families import family_named
 from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, with_responses
+from detectors.growing import grow_version
 from detectors.images import Pixels
 from detectors.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
-from flows.curating import CuratedNight, curate_night, curated_core, leave_out, summary_of
+from flows.curating import CuratedNight, cleared_document, curate_night, curated_core, leave_out, summary_of
 from flows.fitting import how_made, provenance_tags, version_metrics
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, TooFewImages
-from registry import audit, deployment, images, lines, promotion, retrains
+from registry import approval, audit, deployment, images, lines, promotion, retrains
 from registry.curation import second_look
 from registry.store import NewVersion
 from registry.tables import Image, Line, Retrain
@@ -40,11 +41,21 @@ MAX_GOLDEN = 200
 _CURATED = "curated.json"
 _GATES = "gates.json"
 _FITTED = "fitted_scores.json"
+ADDED = "added"
+"""In the document of a retrain that adds cleared images to the champion: SHA-256 → file."""
 _TRAINING = "training"
 """Checkpoints: a retrain that was killed goes on with its training."""
 
 
-def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_version: int, reason: str) -> Retrain:
+def request_retrain(
+    workspace: Workspace,
+    line_name: str,
+    *,
+    night: date,
+    base_version: int,
+    reason: str,
+    document: Mapping[str, object] | None = None,
+) -> Retrain:
     """The retrain of this line, night and version: a new one, or the one there is; a failed one starts again.
 
     While another retrain of the same version is under way or waits for a person, that one is given: a line has one
@@ -55,9 +66,13 @@ def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_v
         under_way = retrains.open_retrain(session, line)
         if under_way is not None and under_way.base_version == base_version:
             return under_way
-        retrain = retrains.request(session, line, night=night, base_version=base_version, reason=reason)
+        retrain = retrains.request(
+            session, line, night=night, base_version=base_version, reason=reason, document=document
+        )
         if retrain.state == "failed":
-            retrain = retrains.advance(session, retrain.id, start="failed", to="requested", reason=reason)
+            retrain = retrains.advance(
+                session, retrain.id, start="failed", to="requested", reason=reason, document=document
+            )
         return retrain
 
 
@@ -118,11 +133,16 @@ def fail_retrain(workspace: Workspace, retrain_id: int, *, reason: str) -> Retra
 
 
 def _curate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
-    curated = curate_night(workspace, line, night=retrain.night, base_version=retrain.base_version, progress=progress)
-    document = curated.to_json()
-    _write_json(_folder(workspace, retrain) / _CURATED, document)
-    if curated.curation.waits:
-        return _wait_for_verdicts(workspace, retrain, line, curated)
+    curated = _folder(workspace, retrain) / _CURATED
+    if ADDED in retrain.document:
+        document = cleared_document(retrain.document[ADDED])
+        _write_json(curated, document)
+        return _advance(workspace, retrain, "curated", {"curation": summary_of(document)})
+    night = curate_night(workspace, line, night=retrain.night, base_version=retrain.base_version, progress=progress)
+    document = night.to_json()
+    _write_json(curated, document)
+    if night.curation.waits:
+        return _wait_for_verdicts(workspace, retrain, line, night)
     return _advance(workspace, retrain, "curated", {"curation": summary_of(document)})
 
 
@@ -150,7 +170,6 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
         vetoed = {image.sha256: "a person called it a defect" for image in images.labelled(session, line, "defect")}
         cleared = {image.sha256 for image in images.labelled(session, line, "good")}
     curated = leave_out(json.loads((folder / _CURATED).read_text()), vetoed)
-    core = curated_core(curated, champion, progress)
     chosen = curated["chosen"]
     goods = prepare(
         [Path(path) for path in chosen.values()],
@@ -160,9 +179,17 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     )
     # a file that was replaced since the curation is another image, which nobody looked at
     goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 in chosen))
+    if ADDED in retrain.document:
+        _write_json(folder / _CURATED, curated)
+        probes = _probes([Path(path) for path in chosen.values()])
+        challenger, twin = (
+            _grow(each, champion, line, workspace, progress) for each in (goods, _without(goods, probes))
+        )
+        return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
     training = folder / _TRAINING
+    core = curated_core(curated, champion, progress)
     challenger = _fit_goods(goods, core, champion, line, progress, training)
-    in_reference = cast("list[str]", challenger.provenance["reference_images_sha256"])
+    in_reference = cast("Sequence[str]", challenger.provenance["reference_images_sha256"])
     outliers = second_look(
         challenger.reference_scores,
         reference_scores=champion.reference_scores,
@@ -178,13 +205,35 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     challenger = replace(challenger, provenance={**challenger.provenance, "transferred": curated["transferred"]})
     probes = _probes([Path(path) for path in curated["chosen"].values()])
     twin = _fit_goods(_without(goods, probes), core, champion, line, progress, training)
+    n_fit = len(goods.prepared) + len(core)
+    return _fitted(workspace, retrain, challenger, twin, probes, n_fit=n_fit, curation=summary_of(curated))
+
+
+def _fitted(
+    workspace: Workspace,
+    retrain: Retrain,
+    challenger: DetectorVersion,
+    twin: DetectorVersion,
+    probes: Set[Path],
+    **document: object,
+) -> Retrain:
+    folder = _folder(workspace, retrain)
     for name, version in (("challenger", challenger), ("twin", twin)):
         shutil.rmtree(folder / name, ignore_errors=True)
         save_version(version, folder / name)
     few = islice(_Photographs(sorted(probes)), ROUND_TRIP_IMAGES)
     _write_json(folder / _FITTED, {"scores": [challenger.score(pixels).score for pixels in few]})
-    document = {"n_fit": len(goods.prepared) + len(core), "n_probes": len(probes), "curation": summary_of(curated)}
-    return _advance(workspace, retrain, "fitted", document)
+    return _advance(workspace, retrain, "fitted", {**document, "n_probes": len(probes)})
+
+
+def _grow(
+    goods: GoodImages, champion: DetectorVersion, line: Line, workspace: Workspace, progress: Progress
+) -> DetectorVersion:
+    """The champion with some images more; its own are read from where they are kept."""
+    reference = cast("Sequence[str]", champion.provenance["reference_images_sha256"])
+    with workspace.database.session() as session:
+        files = {sha256: _where(image) for sha256, image in images.find(session, line, reference).items()}
+    return grow_version(champion, goods, known_files=files, fpr_budget=line.fpr_budget, seed=SEED, progress=progress)
 
 
 def _fit_goods(
@@ -217,14 +266,17 @@ def _gate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress
     folder = _folder(workspace, retrain)
     paths = [Path(path) for path in json.loads((folder / _CURATED).read_text())["chosen"].values()]
     with workspace.database.session() as session:
-        golden = images.labelled(session, line, "defect")[-MAX_GOLDEN:]
+        golden = images.golden_set(session, line, most=MAX_GOLDEN)
+        n_labelled = len(images.labelled(session, line, "defect"))
     trial = Trial(
         champion=workspace.load(line.name, retrain.base_version),
         challenger=load_version(folder / "challenger"),
         reloaded=load_version(folder / "challenger"),
         twin=load_version(folder / "twin"),
         probes=_Photographs(sorted(_probes(paths))),
-        golden=_Photographs([_where(image) for image in golden]),
+        golden=_Golden(golden),
+        n_labelled=n_labelled,
+        least_labels=line.min_labels,
         fitted_scores=json.loads((folder / _FITTED).read_text())["scores"],
     )
     found = run_trial(
@@ -301,7 +353,7 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
         if champion not in (retrain.base_version, number):
             reason = f"version {champion} was promoted meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
-        if line.policy == "auto":
+        if line.policy == "auto" and line.approvals == 1:
             return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)
         if line.policy == "shadow":
             promotion.offer(session, line, workspace.store, number, kind="challenger_in_shadow")
@@ -309,7 +361,7 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
             return retrains.advance(session, retrain.id, start="registered", to="shadow", reason=reason)
         promotion.offer(session, line, workspace.store, number, kind="challenger_waits")
         return retrains.advance(
-            session, retrain.id, start="registered", to="waiting", reason=f"policy {line.policy}: a person promotes"
+            session, retrain.id, start="registered", to="waiting", reason=approval.who_promotes(line)
         )
 
 
@@ -357,6 +409,18 @@ class _Photographs:
 
     def __iter__(self) -> Iterator[Pixels]:
         return (item.pixels for item in read_ahead(self.paths) if not isinstance(item, Unreadable))
+
+
+@dataclass(frozen=True, slots=True)
+class _Golden:
+    """Labelled defects that are still what was labelled, with their kinds."""
+
+    images: Sequence[Image]
+
+    def __iter__(self) -> Iterator[tuple[Pixels, str]]:
+        for image, item in zip(self.images, read_ahead([_where(image) for image in self.images]), strict=True):
+            if not isinstance(item, Unreadable) and item.sha256 == image.sha256:
+                yield item.pixels, image.kind or ""
 
 
 def _where(image: Image) -> Path:

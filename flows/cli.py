@@ -13,6 +13,7 @@ from typer._click.exceptions import ClickException
 from flows.cli_curation import app as curation_commands
 from flows.cli_options import Folder, Json, LineName, Night
 from flows.cli_promotion import app as promotion_commands
+from flows.cli_trials import app as trial_commands
 from flows.output import (
     EXIT_ERROR,
     check_for_people,
@@ -141,6 +142,7 @@ def label(
     line: LineName,
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Images, by file or SHA-256.")],
     as_label: Annotated[str, typer.Option("--as", metavar="good|defect", help="What they are.")],
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Which defect, e.g. crack.")] = None,
     json: Json = False,
 ) -> None:
     """Say of images that the line has seen whether they are good or defective."""
@@ -148,8 +150,8 @@ def label(
     from flows.workspace import open_workspace
 
     with open_workspace(Settings.from_environment()) as workspace:
-        n_labelled = label_images(workspace, line, files, as_label=as_label)
-    show({"line": line, "label": as_label, "n_labelled": n_labelled}, as_json=json, people=facts)
+        n_labelled = label_images(workspace, line, files, as_label=as_label, kind=kind)
+    show({"line": line, "label": as_label, "kind": kind, "n_labelled": n_labelled}, as_json=json, people=facts)
 
 
 @app.command()
@@ -256,67 +258,7 @@ def report(
     show({"line": line, "path": str(page)}, as_json=json, people=facts)
 
 
-@app.command()
-def drill(
-    line: LineName,
-    good: Annotated[Path, typer.Option("--images", metavar="DIR", help="Images of good parts, not those fitted on.")],
-    defect: Annotated[
-        Path | None,
-        typer.Option("--defect", metavar="DIR", help="Defects; else the line's labelled ones, else synthetic ones."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Fire drill: disturb good images at rising strength; what is noticed, what it costs, what a retrain brings."""
-    from flows.drill.document import drill_document, drill_for_people
-    from flows.drill.page import write_page
-    from flows.drill.running import run_drill
-    from flows.progress import progress_bar
-    from flows.workspace import open_workspace
-
-    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"drill {line}") as progress:
-        done = run_drill(workspace, line, good_folder=good, defect_folder=defect, progress=progress)
-        page = write_page(done, workspace.settings.home / "reports" / line / f"drill-v{done.version}.html")
-    show(drill_document(done, str(page)), as_json=json, people=drill_for_people)
-
-
-@app.command()
-def plan(
-    line: Annotated[
-        str | None, typer.Argument(metavar="[LINE]", help="Its reference and nights; without one, a line to be built.")
-    ] = None,
-    images_per_night: Annotated[
-        int | None, typer.Option("--images-per-night", metavar="N", help="By default the line's median night.")
-    ] = None,
-    reference: Annotated[
-        int | None, typer.Option("--reference", metavar="N", help="Good images in it; by default the line's, or 300.")
-    ] = None,
-    autocorrelation: Annotated[
-        float | None,
-        typer.Option("--autocorrelation", metavar="R", help="Of neighbouring images; by default the line's, or 0."),
-    ] = None,
-    power: Annotated[float, typer.Option("--power", metavar="P", help="How sure a notice shall be.")] = 0.9,
-    json: Json = False,
-) -> None:
-    """Plan: which shift is noticed within how many nights, with how many images, at what false-alarm rate."""
-    from flows.planning import plan_for_people, plan_line, plan_without_line
-
-    if line is None:
-        document = plan_without_line(
-            images_per_night=images_per_night, n_reference=reference, rho=autocorrelation, power=power
-        )
-    else:
-        from flows.workspace import open_workspace
-
-        with open_workspace(Settings.from_environment()) as workspace:
-            document = plan_line(
-                workspace,
-                line,
-                images_per_night=images_per_night,
-                n_reference=reference,
-                rho=autocorrelation,
-                power=power,
-            )
-    show(document, as_json=json, people=plan_for_people)
+app.registered_commands += trial_commands.registered_commands
 
 
 @app.command()

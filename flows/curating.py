@@ -108,6 +108,21 @@ def curate_night(
     return CuratedNight(tuple(candidates), curation, core, transferred, judge)
 
 
+def cleared_document(chosen: Mapping[str, str]) -> dict[str, Any]:
+    """As `CuratedNight.to_json`, of images that a person cleared one by one: SHA-256 → file."""
+    return {
+        "chosen": dict(chosen),
+        "left_out": {},
+        "limit": None,
+        "judge": "a person",
+        "suspicion": {},
+        "defect_share": 0.0,
+        "to_look_at": [],
+        "core": {},
+        "transferred": [],
+    }
+
+
 def curated_core(
     document: Mapping[str, Any], champion: DetectorVersion, progress: Progress
 ) -> tuple[PreparedImage, ...]:

@@ -14,7 +14,7 @@ from flows.check import CheckedLine
 from flows.history import publish_history
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition
-from registry import audit, deployment, lines, live, outbox, promotion, retrains
+from registry import approval, audit, deployment, lines, live, outbox, promotion, retrains
 from registry.deployment import SYSTEM
 from registry.gates import Gate
 from registry.live import Probation
@@ -133,6 +133,10 @@ def settle_shadow(workspace: Workspace, line_name: str, *, night: date) -> Retra
             deployment.tell(session, line, "challenger_rejected", actor=SYSTEM, version=number, document=details)
             lines.set_alias(session, line, "challenger", None)
             return moved
+        if line.approvals > 1:
+            reason = approval.who_promotes(line)
+            deployment.tell(session, line, "challenger_waits", actor=SYSTEM, version=number, document=found)
+            return retrains.advance(session, retrain.id, start="shadow", to="waiting", reason=reason, document=found)
         details = {
             "retrain": retrain.id,
             "night": retrain.night.isoformat(),

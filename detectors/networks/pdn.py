@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,6 +17,10 @@ GRID = 56
 """Rows and columns of a description of a canvas of `SIDE_PX`."""
 TEACHER_CHANNELS = 384
 Size = Literal["small", "medium"]
+
+HARD_QUANTILE = 0.999
+"""q_hard: the student's loss is the mean of the elements above it."""
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _DROPOUT = 0.2
 _LATENT = 64
@@ -100,3 +105,66 @@ class Resize(nn.Module):  # type: ignore[misc]  # torch is not followed
     def forward(self, maps: Tensor) -> Tensor:
         """(n, channels, h, w) → (n, channels, side, side)."""
         return functional.interpolate(maps, size=(self.side, self.side), mode="bilinear", align_corners=False)
+
+
+class PaperNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed
+    """The whole detector: a canvas, (1, h, w, 3) uint8 of any size → the combined map, (1, 56, 56).
+
+    Attributes:
+        teacher: frozen; its channels are normalised by `mean` and `sd` over the good images.
+        student: twice the channels: the first half imitates the teacher, the second the autoencoder.
+        autoencoder: gives the teacher's maps again.
+        scale: (2, 2), the values of the two maps that become 0 and 0.1 (q_a and q_b).
+    """
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.teacher = description_network(size).requires_grad_(False)
+        self.student = description_network(size, channels=2 * TEACHER_CHANNELS)
+        self.autoencoder = Autoencoder()
+        for name, start in (("mean", torch.zeros), ("sd", torch.ones)):
+            self.register_buffer(name, start(TEACHER_CHANNELS))
+        self.register_buffer("scale", torch.tensor([[0.0, 0.1], [0.0, 0.1]]))
+
+    def forward(self, canvas: Tensor) -> Tensor:
+        pixels = self.pixels(canvas)
+        maps = self.maps(self.described(pixels), pixels)
+        local, whole = (0.1 * (each - low) / (high - low) for each, (low, high) in zip(maps, self.scale, strict=True))
+        return 0.5 * local + 0.5 * whole
+
+    def pixels(self, canvas: Tensor) -> Tensor:
+        """(n, h, w, 3) uint8 → (n, 3, 256, 256), 0…1."""
+        size = (SIDE_PX, SIDE_PX)
+        given = canvas.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        return functional.interpolate(given, size=size, mode="bilinear", align_corners=False)
+
+    def described(self, pixels: Tensor) -> Tensor:
+        """What the teacher says, normalised: (n, channels, 56, 56)."""
+        found: Tensor = self.teacher(standardised(pixels))
+        return (found - self.mean.view(1, -1, 1, 1)) / self.sd.view(1, -1, 1, 1)
+
+    def maps(self, described: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Student against teacher and student against autoencoder, (n, 56, 56) each, not yet normalised."""
+        given = standardised(pixels)
+        imitated, second = self.student(given).chunk(2, dim=1)
+        local, whole = (described - imitated).square(), (self.autoencoder(given) - second).square()
+        return local.mean(dim=1), whole.mean(dim=1)
+
+    def loss(self, pixels: Tensor, augmented: Tensor, stranger: Tensor) -> Tensor:
+        """Algorithm 1: L_hard, the penalty on an image that is no part, L_AE and L_STAE on an augmented image."""
+        imitated = self.student(standardised(pixels))[:, :TEACHER_CHANNELS]
+        squares = (self.described(pixels) - imitated).square().flatten()
+        n_hard = max(1, round((1.0 - HARD_QUANTILE) * squares.numel()))
+        l_hard = squares.topk(n_hard).values.mean()  # those at or above the quantile q_hard
+        penalty = self.student(standardised(stranger))[:, :TEACHER_CHANNELS].square().mean()
+        second = self.student(standardised(augmented))[:, TEACHER_CHANNELS:]
+        coded = self.autoencoder(standardised(augmented))
+        l_ae = (self.described(augmented) - coded).square().mean()
+        found: Tensor = l_hard + penalty + l_ae + (coded - second).square().mean()
+        return found
+
+
+def standardised(pixels: Tensor) -> Tensor:
+    """Pixels of 0…1 by ImageNet's mean and deviation, as the paper normalises its inputs."""
+    mean, sd = (pixels.new_tensor(each).view(1, 3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_SD))
+    return (pixels - mean) / sd

@@ -76,7 +76,7 @@ def choose_material(
         TooFewImages: fewer goods than a night and a held-out part need, or too few defects in the named folder.
     """
     rng = np.random.default_rng(seed)
-    goods = _draw(good_paths, MOST_NIGHT + MOST_HELD_OUT, fitted | known_defects, white_level, rng, progress)
+    goods = draw(good_paths, MOST_NIGHT + MOST_HELD_OUT, fitted | known_defects, white_level, rng, progress)
     n = len(goods.found)
     if n < LEAST_NIGHT + LEAST_HELD_OUT:
         n_fitted, n_known = len(goods.left_out & fitted), len(goods.left_out & known_defects)
@@ -109,7 +109,9 @@ def choose_material(
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
+class Drawn:
+    """What was found in a folder."""
+
     found: list[tuple[int, Specimen]]
     """With their places in the folder."""
     left_out: Set[str]
@@ -119,14 +121,14 @@ class _Drawn:
     colour: bool
 
 
-def _draw(
+def draw(
     paths: Sequence[Path],
     n_most: int,
     left_out: Set[str],
     white_level: int,
     rng: np.random.Generator,
     progress: Progress,
-) -> _Drawn:
+) -> Drawn:
     """At most ``n_most`` distinct readable images in random order, without reading more of a large folder than needed."""
     order = rng.permutation(len(paths))
     found: dict[str, tuple[int, Specimen]] = {}
@@ -148,7 +150,7 @@ def _draw(
         if len(found) == n_most:
             break
     side_px = float(np.median(sides)) if sides else 0.0
-    return _Drawn(list(found.values()), met, n_looked_at, n_unreadable, side_px, colour)
+    return Drawn(list(found.values()), met, n_looked_at, n_unreadable, side_px, colour)
 
 
 def _defects(
@@ -161,7 +163,7 @@ def _defects(
     progress: Progress,
 ) -> tuple[tuple[Specimen, ...], DefectSource]:
     if folder_paths is not None:
-        drawn = _draw(folder_paths, MOST_DEFECTS, set(), white_level, rng, progress)
+        drawn = draw(folder_paths, MOST_DEFECTS, set(), white_level, rng, progress)
         if len(drawn.found) < LEAST_DEFECTS:
             raise TooFewImages(
                 f"{len(drawn.found)} distinct readable images of defects, expected at least {LEAST_DEFECTS}",
@@ -170,7 +172,7 @@ def _defects(
         return _in_order(drawn), "folder"
     there = [path for path in labelled_paths if path.is_file()]
     if len(there) >= LEAST_DEFECTS:
-        drawn = _draw(there, MOST_DEFECTS, set(), white_level, rng, progress)
+        drawn = draw(there, MOST_DEFECTS, set(), white_level, rng, progress)
         if len(drawn.found) >= LEAST_DEFECTS:
             return _in_order(drawn), "labelled"
     seeds = rng.integers(2**31, size=len(held_out))
@@ -178,7 +180,7 @@ def _defects(
     return tuple(painted), "synthetic"
 
 
-def _in_order(drawn: _Drawn) -> tuple[Specimen, ...]:
+def _in_order(drawn: Drawn) -> tuple[Specimen, ...]:
     return tuple(specimen for _, specimen in sorted(drawn.found, key=lambda each: each[0]))
 
 

@@ -1,13 +1,20 @@
-"""Pages for people: the demo's story, a line's report and its fire drill as one HTML file each, and tables for the terminal.
+"""Pages for people: the demo's story, a line's report, its fire drill and its bake-off as one HTML file each, and tables for the terminal.
 
 `story` holds the inputs as plain frozen dataclasses; nothing here knows a database, a detector or a flow.
 """
 
+from flows.pages.bakeoff import BakeoffPage, BakeoffRow
 from flows.pages.contact_sheet import ContactSheet, SheetGroup, SheetImage
 from flows.pages.drill import DrillLadder, DrillPage, DrillStep
 from flows.pages.images import heatmap_overlay
 from flows.pages.mosaic import write_mosaic
-from flows.pages.render import render_contact_sheet, render_drill, render_report, render_story
+from flows.pages.render import (
+    render_bakeoff,
+    render_contact_sheet,
+    render_drill,
+    render_report,
+    render_story,
+)
 from flows.pages.story import (
     CauseRow,
     Chapter,
@@ -26,6 +33,8 @@ from flows.pages.story import (
 from flows.pages.terminal import gates_table, nights_table
 
 __all__ = [
+    "BakeoffPage",
+    "BakeoffRow",
     "CauseRow",
     "Chapter",
     "Command",
@@ -48,6 +57,7 @@ __all__ = [
     "gates_table",
     "heatmap_overlay",
     "nights_table",
+    "render_bakeoff",
     "render_contact_sheet",
     "render_drill",
     "render_report",

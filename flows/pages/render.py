@@ -8,6 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.pages import words
+from flows.pages.bakeoff import BakeoffPage
+from flows.pages.bakeoff_charts import cost_chart, drift_chart
 from flows.pages.charts import distribution_chart, timeline_chart
 from flows.pages.contact_sheet import ContactSheet
 from flows.pages.drill import DrillPage
@@ -45,14 +47,19 @@ def render_contact_sheet(sheet: ContactSheet, path: Path) -> Path:
     return _write("contact_sheet.html.j2", path, sheet=sheet)
 
 
-def _write(template: str, path: Path, **content: Story | Report | DrillPage | ContactSheet) -> Path:
-    page = ""
+def render_bakeoff(page: BakeoffPage, path: Path) -> Path:
+    """Write the page of a bake-off to `path`, smaller than `MAX_BYTES`; returns the path."""
+    return _write("bakeoff.html.j2", path, page=page)
+
+
+def _write(template: str, path: Path, **content: Story | Report | DrillPage | BakeoffPage | ContactSheet) -> Path:
+    text = ""
     for side_px in _PICTURE_SIDES_PX:
-        page = _environment(side_px).get_template(template).render(**content)
-        if len(page.encode("utf-8")) < MAX_BYTES:
+        text = _environment(side_px).get_template(template).render(**content)
+        if len(text.encode("utf-8")) < MAX_BYTES:
             break
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -83,6 +90,8 @@ def _environment(side_px: int) -> Environment:
         drill_shift_chart=drill_shift_chart,
         before_after_chart=before_after_chart,
         auroc_floor=auroc_floor,
+        cost_chart=cost_chart,
+        drift_chart=drift_chart,
         product_version=__version__,
     )
     return environment

@@ -16,7 +16,6 @@ from halfsigma import HalfsigmaError
 from registry import lines, promotion
 from registry.store import MlflowStore
 
-LINE, NAME = sys.argv[1:]
 move = MlflowStore.set_alias
 
 
@@ -31,26 +30,31 @@ def arm(point: str) -> None:
     MlflowStore.set_alias = move_and_die  # type: ignore[method-assign]
 
 
-with open_workspace(Settings.from_environment()) as workspace:
-    workspace.store.aliases(LINE)  # MLflow is imported before anybody is asked to be quick
-    print("ready", flush=True)
-    for text in sys.stdin:
-        job = json.loads(text)
-        if job["die"]:
-            arm(job["die"])
-        try:
-            with workspace.database.session() as session:
-                promotion.promote(
-                    session,
-                    lines.get_line(session, LINE),
-                    workspace.store,
-                    job["version"],
-                    replaces=job["replaces"],
-                    actor=NAME,
-                    document={"reason": f"{NAME} wants {job['version']}"},
-                    cache=workspace.cache,
-                )
-            answer = "promoted"
-        except HalfsigmaError as error:
-            answer = f"{type(error).__name__}: {error.message}"
-        print(answer, flush=True)
+def main(line: str, name: str) -> None:
+    with open_workspace(Settings.from_environment()) as workspace:
+        workspace.store.aliases(line)  # MLflow is imported before anybody is asked to be quick
+        print("ready", flush=True)
+        for text in sys.stdin:
+            job = json.loads(text)
+            if job["die"]:
+                arm(job["die"])
+            try:
+                with workspace.database.session() as session:
+                    promotion.promote(
+                        session,
+                        lines.get_line(session, line),
+                        workspace.store,
+                        job["version"],
+                        replaces=job["replaces"],
+                        actor=name,
+                        document={"reason": f"{name} wants {job['version']}"},
+                        cache=workspace.cache,
+                    )
+                answer = "promoted"
+            except HalfsigmaError as error:
+                answer = f"{type(error).__name__}: {error.message}"
+            print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

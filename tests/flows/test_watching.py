@@ -16,6 +16,7 @@ from drift.reference import Reference
 from flows import nightly, watching
 from flows.challenger import request_retrain, run_step
 from flows.check import check_line
+from flows.deploying import promote_version
 from flows.settings import Settings
 from flows.workspace import Workspace
 from registry import audit, deployment, history, lines, outbox, promotion, retrains, scores
@@ -119,9 +120,9 @@ class Plant:
             done = nightly._respond(self.workspace, check_line(self.workspace, LINE, night=night))
         return done
 
-    def configure(self, **nights: int) -> None:
+    def configure(self, **counted: int) -> None:
         with self.workspace.database.session() as session:
-            lines.update_line(session, lines.get_line(session, LINE), nights=nights)
+            lines.update_line(session, lines.get_line(session, LINE), counted=counted)
 
     def champion(self) -> int:
         with self.workspace.database.session() as session:
@@ -333,7 +334,7 @@ def test_a_challenger_in_shadow_is_judged_by_its_own_live_nights(
 ) -> None:
     plant.learns[2] = learned
     with plant.workspace.database.session() as session:
-        lines.update_line(session, lines.get_line(session, LINE), policy="shadow", nights={"shadow_nights": 2})
+        lines.update_line(session, lines.get_line(session, LINE), policy="shadow", counted={"shadow_nights": 2})
     plant.live(FIRST)
     plant.light = 2.0
     states = [plant.live(night, times=2).retrain for night in _nights(3, start=1)]
@@ -359,3 +360,23 @@ def test_a_person_who_promotes_the_challenger_in_shadow_ends_its_shadow(plant: P
             deployment.follow(session, lines_row, plant.store, cache=plant.workspace.cache)  # type: ignore[arg-type]
         assert retrains.get(session, 1).state == "promoted"
     assert plant.champion() == 2
+
+
+@pytest.mark.parametrize("policy", ["auto", "shadow"])
+def test_where_two_people_are_asked_for_no_policy_promotes_and_the_second_does(plant: Plant, policy: str) -> None:
+    with plant.workspace.database.session() as session:
+        counted = {"approvals": 2, "shadow_nights": 1}
+        lines.update_line(session, lines.get_line(session, LINE), policy=policy, counted=counted)
+    plant.live(FIRST)
+    plant.light = 2.0
+    for night in _nights(2, start=1):
+        plant.live(night)
+    assert plant.champion() == 1
+    first = promote_version(plant.workspace, LINE, None, by="ann")
+    assert (first["state"], first["approved_by"], first["champion"]) == ("approved", ["ann"], 1)
+    assert promote_version(plant.workspace, LINE, None, by="ann")["state"] == "approved"
+    second = promote_version(plant.workspace, LINE, None, by="bea")
+    assert (second["state"], second["champion"], second["challenger"]) == ("promoted", 2, None)
+    assert plant.changes()[-1] == ("promoted", 2, "ann and bea")
+    with plant.workspace.database.session() as session:
+        assert retrains.get(session, 1).state == "promoted"

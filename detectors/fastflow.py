@@ -1,0 +1,45 @@
+"""FastFlow: a normalising flow that makes a backbone's maps of good images a standard normal; what is far from 0 is odd.
+
+Yu et al., "FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows", 2021 (arXiv 2111.07677).
+What differs from the paper, and why, is in docs/decisions/trained-networks.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from detectors.pyramid import PyramidDetector
+from detectors.trained import TrainedSettings
+from detectors.training import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from detectors.networks.flow import LikelyPyramid
+
+_PERMUTATIONS = 0
+"""Seeds the permutations; they are saved with the weights."""
+
+
+class FastFlow(PyramidDetector):
+    """How unlikely each position is, averaged over three stages."""
+
+    family: ClassVar[str] = "fastflow"
+    settings_type: ClassVar[type[TrainedSettings]] = TrainedSettings
+    from_scratch: ClassVar[Plan] = Plan(steps=400, learning_rate=1e-3, weight_decay=1e-5, validate_every=50, patience=4)
+    """Rate and decay are the paper's; with a rate that falls, tens of epochs do instead of its 500."""
+    warm: ClassVar[Plan] = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=2)
+
+    @classmethod
+    def build(cls, settings: TrainedSettings) -> LikelyPyramid:
+        import torch
+
+        from detectors.networks.flow import LikelyPyramid
+
+        return LikelyPyramid(settings.channels, generator=torch.Generator().manual_seed(_PERMUTATIONS))
+
+    @classmethod
+    def loss(cls, module: Any, levels: list[torch.Tensor]) -> torch.Tensor:
+        from detectors.networks.flow import negative_log_likelihood
+
+        return negative_log_likelihood(module.flowed(levels))

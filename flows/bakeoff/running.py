@@ -1,0 +1,111 @@
+"""``halfsigma bakeoff``: images, frame and drift of a line, put through the contest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.backbone import BackboneSpec
+from detectors.disturbance import Disturbance
+from detectors.families import FAMILIES
+from detectors.images import list_images
+from detectors.ladders import USUAL_SIDE_PX
+from detectors.patchcore import NEIGHBOURHOOD
+from detectors.protocol import Detector, Progress, no_progress
+from detectors.resolution import measured_cost_ms, plan_frame
+from detectors.runtime import build_runtime
+from flows.bakeoff.contest import Contest, Images
+from flows.bakeoff.material import choose_material
+from flows.bakeoff.recommending import Situation, recommend
+from flows.bakeoff.result import Bakeoff
+from flows.workspace import Workspace
+from halfsigma import UsageError
+from registry import deployment, lines
+
+SEED = 0
+DRIFT_PX = 1.5
+"""Out of focus by this sigma on a photograph of `USUAL_SIDE_PX`: the fire drill's third rung, which every family feels."""
+TEXTURE_BELOW = 0.3
+"""Contrast of the parts' mean image, as a share of a part's own: below it they have no common picture."""
+
+
+def run_bakeoff(
+    workspace: Workspace,
+    line_name: str,
+    *,
+    good_folder: Path,
+    defect_folder: Path | None,
+    minutes: float,
+    families: Mapping[str, type[Detector]] = FAMILIES,
+    progress: Progress = no_progress,
+) -> Bakeoff:
+    """Measure every family on the user's images; the line need not exist, and stays as it is.
+
+    Raises:
+        UsageError: the line's name or the time budget is not what it should be.
+        ImageError: a folder holds no image.
+        TooFewImages: too few goods to fit, retrain and judge by, or too few defects in the named folder.
+    """
+    started = time.perf_counter()
+    lines.check_line_name(line_name)
+    if not 0.0 < minutes < float("inf"):
+        raise UsageError(f"a time budget of {minutes:g} minutes, expected more than 0", hint="--minutes 30")
+    good_paths = list_images(good_folder)
+    defect_paths = list_images(defect_folder) if defect_folder is not None else None
+    with workspace.database.session() as session:
+        line = lines.find_line(session, line_name)
+        if line is not None:
+            deployment.refuse_foreign(line)
+        fpr_budget = line.fpr_budget if line else lines.DEFAULT_FPR_BUDGET
+        budget_ms = line.latency_budget_ms if line else None
+    runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD)
+    plan = plan_frame(good_paths, latency_budget_ms=budget_ms, cost_ms=lambda side: measured_cost_ms(runtime, side))
+    material = choose_material(good_paths, defect_paths, white_level=plan.white_level, seed=SEED, progress=progress)
+    blur_px = round(DRIFT_PX * max(plan.native_side_px / USUAL_SIDE_PX, 1.0), 2)
+    drift = Disturbance("defocus", blur_px)
+    images = Images.of(material, plan, drift=drift, seed=SEED)
+    contest = Contest(
+        images=images,
+        station_images=[each.path for each in material.held_out],
+        runtime=runtime,
+        fpr_budget=fpr_budget,
+        seconds=60.0 * minutes - (time.perf_counter() - started),
+        seed=SEED,
+        progress=progress,
+    )
+    entries = contest.run(families)
+    situation = Situation(
+        n_fit=len(material.fit),
+        latency_budget_ms=budget_ms,
+        has_defects=bool(material.labelled),
+        is_texture=is_texture([each.small for each in images.fit.prepared]),
+    )
+    return Bakeoff(
+        line=line_name,
+        material=material,
+        drift=drift.label,
+        entries=entries,
+        failed=contest.failed,
+        recommendation=recommend(entries, situation, seed=SEED),
+        latency_budget_ms=budget_ms,
+        minutes=minutes,
+        white_level=plan.white_level,
+        seed=SEED,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def is_texture(small: Sequence[NDArray[np.float32]]) -> bool:
+    """Whether small gray pictures of the parts average out to next to nothing.
+
+    >>> stripes = np.tile(np.array([0.0, 1.0], np.float32), (8, 4))
+    >>> is_texture([stripes] * 4), is_texture([stripes, 1 - stripes])
+    (False, True)
+    """
+    stack = np.stack(small)
+    own = float(stack.std(axis=(1, 2)).mean())
+    return float(stack.mean(axis=0).std()) < TEXTURE_BELOW * own

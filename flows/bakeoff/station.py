@@ -1,0 +1,83 @@
+"""What a station pays for one version: run as a process of its own, which loads the version and judges photographs.
+
+    python -m flows.bakeoff.station VERSION_FOLDER IMAGE…
+
+Prints one JSON document: ``latency_ms``, ``latency_p95_ms`` and ``memory_mb``, the process's peak.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from halfsigma import DetectorError
+
+ROUNDS = 3
+"""Each photograph is judged so often; the first round compiles, for every canvas size."""
+LONGEST_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one version."""
+
+    latency_ms: float
+    latency_p95_ms: float
+    memory_mb: float
+
+
+def measure_station(version_folder: Path, images: Sequence[Path]) -> Cost:
+    """Start the process and wait for its answer.
+
+    Raises:
+        DetectorError: the version cannot be loaded or cannot score in a fresh process.
+    """
+    root = str(Path(__file__).parents[2])
+    known = os.environ.get("PYTHONPATH")
+    environment = {**os.environ, "PYTHONPATH": root if not known else root + os.pathsep + known}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.bakeoff.station", str(version_folder), *map(str, images)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONGEST_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DetectorError(f"a station needs more than {LONGEST_S:.0f} s for {len(images)} images") from error
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DetectorError(f"the version does not score in a fresh process: {last}")
+    return Cost(**json.loads(done.stdout))
+
+
+def main(arguments: Sequence[str]) -> None:
+    from detectors.artifact import load_version
+    from detectors.images import read_photograph
+
+    version = load_version(Path(arguments[0]))
+    photographs = [read_photograph(Path(path)).pixels for path in arguments[1:]]
+    times = []
+    for turn in range(ROUNDS):
+        for pixels in photographs:
+            started = time.perf_counter()
+            version.score(pixels)
+            if turn:
+                times.append((time.perf_counter() - started) * 1e3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    cost = {"latency_ms": float(np.median(times)), "latency_p95_ms": float(np.quantile(times, 0.95)), "memory_mb": peak}
+    sys.stdout.write(json.dumps(cost))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
