@@ -96,7 +96,10 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
             reason += f"; version {probation.replaced} rejected still more when it was replaced, so it is not restored"
             _tell_once(session, line, "probation_outside", probation.version, {"reason": reason})
             return watched("outside", reason)
-    _roll_back(workspace, checked.line, probation, night=night, reason=reason, gates=gates)
+    try:
+        _roll_back(workspace, checked.line, probation, night=night, reason=reason, gates=gates)
+    except IllegalTransition as error:  # another process is changing the champion, perhaps for the same reason
+        return watched("watching", error.message)
     return watched("rolled_back", reason)
 
 
@@ -196,7 +199,7 @@ def held_back(workspace: Workspace, line_name: str, *, night: date, base_version
 def _roll_back(
     workspace: Workspace, line_name: str, probation: Probation, *, night: date, reason: str, gates: Sequence[Gate]
 ) -> None:
-    """Restore what the version replaced; if another process does so at this moment, it is done as well."""
+    """Restore what the version replaced."""
     document = {
         "reason": f"on probation it left its limits: {reason}",
         "night": night.isoformat(),
@@ -204,18 +207,15 @@ def _roll_back(
     }
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
-        try:
-            promotion.rollback(
-                session,
-                line,
-                workspace.store,
-                replaces=probation.version,
-                actor=SYSTEM,
-                document=document,
-                cache=workspace.cache,
-            )
-        except IllegalTransition:
-            return
+        promotion.rollback(
+            session,
+            line,
+            workspace.store,
+            replaces=probation.version,
+            actor=SYSTEM,
+            document=document,
+            cache=workspace.cache,
+        )
     publish_history(workspace, line_name)
 
 

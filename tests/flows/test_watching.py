@@ -19,7 +19,7 @@ from flows.check import check_line
 from flows.deploying import promote_version
 from flows.settings import Settings
 from flows.workspace import Workspace
-from registry import audit, deployment, history, lines, outbox, promotion, retrains, scores
+from registry import audit, deployment, history, lines, moves, outbox, promotion, retrains, scores
 from registry.database import open_database
 from registry.scores import ScoreRow
 from tests.registry.fake_store import FakeStore
@@ -230,6 +230,27 @@ def test_a_rollback_that_is_killed_after_it_moved_the_alias_is_finished_once_by_
     assert plant.champion() == 1
     assert plant.changes()[-1] == ("rolled_back", 1, "halfsigma")
     assert plant.told()["rolled_back"] == 1
+
+
+def test_while_somebody_else_is_changing_the_champion_nothing_is_rolled_back_and_the_next_run_looks_again(
+    plant: Plant,
+) -> None:
+    plant.learns[2] = 6.0
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    with plant.workspace.database.session() as session:
+        line = lines.get_line(session, LINE)
+        other = moves.begin(session, line, action="promoted", start=2, to=3, actor="bea", document={})
+    contested = plant.live(FIRST + timedelta(2))
+    assert contested.probation is not None
+    assert contested.probation.outcome == "watching"
+    assert "bea (promoted, version 3) is changing the champion" in contested.probation.reason
+    assert plant.champion() == 2
+    with plant.workspace.database.session() as session:
+        moves.end(session, lines.get_line(session, LINE), other)
+    plant.live(FIRST + timedelta(2))
+    assert plant.champion() == 1
 
 
 def test_what_a_person_promotes_again_after_that_is_the_persons_affair(plant: Plant) -> None:
