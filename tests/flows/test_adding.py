@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from detectors import patchcore
 from flows.adding import request_growth
 from flows.challenger import next_step, run_step
 from flows.fitting import fit_line
@@ -33,8 +34,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, good_folder: Path) -> It
     home = tmp_path_factory.mktemp("adding") / "home"
     with open_workspace(Settings.from_environment({"HALFSIGMA_HOME": str(home)})) as opened:
         goods = Path(shutil.copytree(good_folder, home / "goods"))
-        for family in FAMILIES:
-            fit_line(opened, family, goods, detector=family, seed=0)
+        with pytest.MonkeyPatch.context() as quick:
+            for name in ("MIN_FOLDS", "MAX_FOLDS"):
+                quick.setattr(patchcore, name, 4)
+            for family in FAMILIES:
+                fit_line(opened, family, goods, detector=family, seed=0)
         shutil.rmtree(goods)
         yield opened
 
