@@ -109,7 +109,7 @@ def auroc_floor(values: Sequence[float]) -> float:
     """A round lower end of an AUROC axis below all of them.
 
     >>> auroc_floor([0.93, 0.81]), auroc_floor([0.97]), auroc_floor([])
-    (0.7, 0.9, 0.5)
+    (0.8, 0.9, 0.5)
     """
     return max(0.0, min(0.9, math.floor((min(values, default=0.52) - 0.01) * 10) / 10))
 
