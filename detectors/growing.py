@@ -33,7 +33,8 @@ def grow_version(
 ) -> DetectorVersion:
     """The version with ``goods`` added to what it knows, its reference and its threshold.
 
-    The mean image that positions are measured against, and the responses, stay the version's.
+    The mean image that positions are measured against, and the responses, stay the version's. In the reference the added
+    images come last; ``n_added`` in the provenance says how many they are.
 
     Args:
         version: of a family that grows.

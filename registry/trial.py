@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +141,10 @@ def _scores(version: DetectorVersion, images: Sequence[Pixels]) -> NDArray[np.fl
 
 
 def _shift(twin: DetectorVersion, scores: NDArray[np.float64], *, night: date) -> Gate:
-    measured = measure(Reference(twin.reference_scores), [Window(night=night, scores=scores)]).tonight
+    """A grown twin's probes are of the added condition alone, so they are held against the added part of its reference."""
+    n_added = cast("int", twin.provenance.get("n_added", twin.reference_scores.size))
+    reference = Reference(twin.reference_scores[-n_added:])
+    measured = measure(reference, [Window(night=night, scores=scores)]).tonight
     if measured is None:
         return shift_gate(0.0, -np.inf, np.inf)
     return shift_gate(measured.estimate, measured.low, measured.high)
