@@ -147,6 +147,22 @@ def fit_version(
     )
 
 
+def scores_of_fitted(version: DetectorVersion, goods: GoodImages) -> NDArray[np.float64]:
+    """(n,) a score of every image of `goods`, from which ``version`` was fitted, in their order.
+
+    The reference's where the image stands in it. A family that holds images out learned from the others: they get the
+    model's own score, which flatters them a little.
+    """
+    in_reference = cast("list[str]", version.provenance["reference_images_sha256"])
+    known = dict(zip(in_reference, version.reference_scores.tolist(), strict=True))
+    return np.array(
+        [
+            known[image.sha256] if image.sha256 in known else version.model.score(image.canvas).score
+            for image in goods.prepared
+        ]
+    )
+
+
 def with_responses(
     version: DetectorVersion, goods: GoodImages, *, seed: int, progress: Progress = no_progress
 ) -> DetectorVersion:

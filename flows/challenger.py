@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import load_version, save_version
 from detectors.families import family_named
-from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, with_responses
+from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, scores_of_fitted, with_responses
 from detectors.growing import grow_version
 from detectors.images import Pixels
 from detectors.loading import Unreadable, read_ahead
@@ -189,13 +189,13 @@ def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress)
     training = folder / _TRAINING
     core = curated_core(curated, champion, progress)
     challenger = _fit_goods(goods, core, champion, line, progress, training)
-    in_reference = cast("Sequence[str]", challenger.provenance["reference_images_sha256"])
+    candidates = [each.sha256 for each in goods.prepared]
     outliers = second_look(
-        challenger.reference_scores,
+        scores_of_fitted(challenger, goods),
         reference_scores=champion.reference_scores,
-        cleared=np.array([sha256 in cleared for sha256 in in_reference]),
+        cleared=np.array([sha256 in cleared for sha256 in candidates]),
     )
-    suspects = {in_reference[i]: "suspect: a model of the new conditions finds it far outside" for i in outliers}
+    suspects = {candidates[i]: "suspect: a model of the new conditions finds it far outside" for i in outliers}
     if suspects:
         curated = leave_out(curated, suspects)
         goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in suspects))

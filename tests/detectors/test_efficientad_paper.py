@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from detectors import distillation, efficientad_paper
+from detectors import calibration, distillation, efficientad_paper
 from detectors.artifact import load_version, save_version
 from detectors.distillation import TEACHER_VARIABLE, load_teacher
 from detectors.efficientad_paper import EfficientAdSmall, _augmented
@@ -139,7 +139,9 @@ def test_a_distilled_teacher_comes_nearer_to_the_backbone(
 def test_two_steps_go_from_images_to_a_saved_version_and_on_from_it(
     goods: GoodImages, runtime: FeatureRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = replace(goods, prepared=goods.prepared[:33])
+    monkeypatch.setattr(calibration, "MIN_REFERENCE", 3)  # each image costs these networks a second
+    monkeypatch.setattr(calibration, "LEAST_FITTED", 2)
+    few = replace(goods, prepared=goods.prepared[:5])
     save_file(description_network("small").state_dict(), tmp_path / "teacher.safetensors")
     monkeypatch.setenv(TEACHER_VARIABLE, str(tmp_path / "teacher.safetensors"))
     version = fit_version(few, family=family_named("efficientad-small"), runtime=runtime, fpr_budget=0.05, seed=0)

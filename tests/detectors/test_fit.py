@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from detectors.covariates import COVARIATE_NAMES
-from detectors.fit import MIN_FIT_IMAGES, GoodImages, prepare
+from detectors.fit import MIN_FIT_IMAGES, GoodImages, prepare, scores_of_fitted
 from detectors.framing import Framing
 from detectors.images import list_images
 from detectors.loading import READ_AHEAD, Unreadable, read_ahead
@@ -60,6 +60,12 @@ def test_the_threshold_and_the_reference_belong_together(version: DetectorVersio
     assert all(values.shape == (n,) and np.isfinite(values).all() for values in version.reference_covariates.values())
     assert version.provenance["n_fit"] == n
     assert version.provenance["fit_images_sha256"] == [image.sha256 for image in goods.prepared]
+
+
+def test_where_every_image_stands_in_the_reference_its_scores_are_those_of_the_images(
+    version: DetectorVersion, goods: GoodImages
+) -> None:
+    np.testing.assert_array_equal(scores_of_fitted(version, goods), version.reference_scores)
 
 
 def test_fresh_goods_lie_in_the_reference_and_defects_above_it(version: DetectorVersion, camera: Camera) -> None:

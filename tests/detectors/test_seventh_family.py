@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detectors.artifact import load_version, read_manifest, save_version
 from detectors.families import FAMILIES, family_named
-from detectors.fit import GoodImages, fit_version
+from detectors.fit import GoodImages, fit_version, scores_of_fitted
 from detectors.head import Head, load_arrays
 from detectors.runtime import FeatureRuntime
 from detectors.tracing import PATCHES
@@ -63,6 +63,16 @@ def test_it_tells_defects_from_goods(toy: DetectorVersion, camera: Callable[...,
 def test_its_reference_is_of_images_that_it_did_not_learn_from(toy: DetectorVersion, goods: GoodImages) -> None:
     assert toy.reference_scores.size == 20 < len(goods.prepared)
     assert all(values.size == 20 for values in toy.reference_covariates.values())
+
+
+def test_every_image_that_it_was_fitted_on_gets_a_score_in_its_place(toy: DetectorVersion, goods: GoodImages) -> None:
+    """A retrain looks a second time at all of them, though only half stand in the reference."""
+    scores = scores_of_fitted(toy, goods)
+    held_out = set(toy.provenance["reference_images_sha256"])
+    assert len(held_out) == 20
+    for image, score in zip(goods.prepared, scores, strict=True):
+        assert score == toy.model.score(image.canvas).score
+    assert sorted(scores[[image.sha256 in held_out for image in goods.prepared]]) == sorted(toy.reference_scores)
 
 
 def test_its_network_is_a_file_of_the_version_and_guarded_like_the_others(saved: Path) -> None:
