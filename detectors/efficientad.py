@@ -46,11 +46,13 @@ class EfficientAdSettings(TrainedSettings):
         stage: the backbone's map that student and autoencoder read.
         ratio: how many times finer it is than the patches.
         whole: the autoencoder's share of the map.
+        channels: of the patches and of the stage's map, found while fitting.
     """
 
     stage: str = ""
     ratio: int = 1
     whole: float = 0.0
+    channels: tuple[int, int] = (0, 0)
 
 
 class EfficientAd(TrainedDetector):

@@ -8,38 +8,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from detectors.pyramid import PyramidDetector
-from detectors.trained import TrainedSettings
+from detectors.learned_maps import MapDetector, MapSettings
 from detectors.training import Plan
 
 if TYPE_CHECKING:
     import torch
 
-    from detectors.networks.flow import LikelyPyramid
+    from detectors.networks.flow import LikelyMap
 
 _PERMUTATIONS = 0
 """Seeds the permutations; they are saved with the weights."""
 
 
-class FastFlow(PyramidDetector):
-    """How unlikely each position is, averaged over three stages."""
+class FastFlow(MapDetector):
+    """How unlikely each position is, by a flow of whitened patches."""
 
     family: ClassVar[str] = "fastflow"
-    settings_type: ClassVar[type[TrainedSettings]] = TrainedSettings
+    whiten: ClassVar[bool] = True
     from_scratch: ClassVar[Plan] = Plan(steps=400, learning_rate=1e-3, weight_decay=1e-5, validate_every=50, patience=4)
     """Rate and decay are the paper's; with a rate that falls, tens of epochs do instead of its 500."""
     warm: ClassVar[Plan] = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=2)
 
     @classmethod
-    def build(cls, settings: TrainedSettings) -> LikelyPyramid:
+    def build(cls, settings: MapSettings) -> LikelyMap:
         import torch
 
-        from detectors.networks.flow import LikelyPyramid
+        from detectors.networks.flow import LikelyMap
 
-        return LikelyPyramid(settings.channels, generator=torch.Generator().manual_seed(_PERMUTATIONS))
+        return LikelyMap(settings.channels, settings.dimensions, generator=torch.Generator().manual_seed(_PERMUTATIONS))
 
     @classmethod
-    def loss(cls, module: Any, levels: list[torch.Tensor]) -> torch.Tensor:
+    def loss(cls, module: Any, maps: torch.Tensor) -> torch.Tensor:
         from detectors.networks.flow import negative_log_likelihood
 
-        return negative_log_likelihood(module.flowed(levels))
+        return negative_log_likelihood(module.network([maps]))

@@ -97,6 +97,7 @@ def fit_version(
     progress: Progress = no_progress,
     warm_start: DetectorVersion | None = None,
     checkpoint: Path | None = None,
+    core: Sequence[PreparedImage] = (),
 ) -> DetectorVersion:
     """A calibrated version from prepared good images.
 
@@ -109,30 +110,37 @@ def fit_version(
         progress: told of each step.
         warm_start: a version to go on from, if its model is of the same family: a retrain passes its champion.
         checkpoint: a folder in which an unfinished training is kept.
+        core: more good images to learn from that are no photographs of these conditions (`detectors.transfer`): they
+            stand neither in the reference nor in the mean image.
     """
     images = goods.prepared
+    learned = (*images, *core)
     context = FitContext(seed=seed, progress=progress, checkpoint=checkpoint)
+    if core:
+        context = replace(context, seen=np.arange(len(learned)) >= len(images))
     if warm_start is not None and warm_start.model.family == family.family:
-        context = _warm(context, warm_start, images)
-    fitted = family.fit(Canvases([image.stored for image in images]), runtime=runtime, context=context)
+        context = _warm(context, warm_start, learned)
+    fitted = family.fit(Canvases([image.stored for image in learned]), runtime=runtime, context=context)
+    is_fresh = fitted.reference_index < len(images)
+    reference_index, reference_scores = fitted.reference_index[is_fresh], fitted.reference_scores[is_fresh]
     template = PartTemplate.of([image.small for image in images])
-    measured = [images[i].appearance | measure_position(images[i].small, template) for i in fitted.reference_index]
+    measured = [images[i].appearance | measure_position(images[i].small, template) for i in reference_index]
     return DetectorVersion(
         framing=goods.framing,
         white_level=goods.white_level,
         runtime=runtime,
         model=fitted.model,
         template=template,
-        threshold=conformal_threshold(fitted.reference_scores, fpr_budget=fpr_budget),
-        reference_scores=fitted.reference_scores,
+        threshold=conformal_threshold(reference_scores, fpr_budget=fpr_budget),
+        reference_scores=reference_scores,
         reference_covariates={name: np.array([each[name] for each in measured]) for name in COVARIATE_NAMES},
         provenance={
             "seed": seed,
-            "n_fit": len(images),
+            "n_fit": len(learned),
             "n_repeated": goods.n_repeated,
             "n_unreadable": len(goods.unreadable),
-            "fit_images_sha256": [image.sha256 for image in images],
-            "reference_images_sha256": [images[i].sha256 for i in fitted.reference_index],
+            "fit_images_sha256": [image.sha256 for image in learned],
+            "reference_images_sha256": [images[i].sha256 for i in reference_index],
             "fpr_budget": fpr_budget,
             "halfsigma": __version__,
         },
@@ -171,6 +179,8 @@ def _warm(context: FitContext, version: DetectorVersion, images: Sequence[Prepar
     """With the version's model to go on from, unless it has seen so many of the images that no reference is left."""
     known = set(cast("Iterable[str]", version.provenance.get("fit_images_sha256", ())))
     seen = np.array([image.sha256 in known for image in images], bool)
+    if context.seen is not None:
+        seen |= context.seen
     if (~seen).sum() < n_held_out(len(images)):
         return context
     return replace(context, warm_start=version.model, seen=seen)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from detectors.aggregation import TOP_SHARE, top_mean
 from detectors.gaussians import PositionMoments
 from detectors.patch_heads import gaussian_head, grid_head
-from detectors.protocol import FitContext, Fitted, ImageScore, common_size
+from detectors.protocol import FitContext, Fitted, Grown, ImageScore, Known, Progress, common_size
 from detectors.runtime import CanvasNetwork, CanvasSize, FeatureRuntime
+from halfsigma import TooFewImages
 
 BLOCK_IMAGES = 16
 """Whose features are held at a time."""
@@ -74,24 +76,25 @@ class Padim:
             context: its seed is that of the drawn channels.
             settings: by default `PadimSettings`.
         """
-        progress = context.progress
         settings = _settled(settings or PadimSettings(), canvases, runtime, seed=context.seed)
-        chosen = np.array(settings.channels)
-        head = grid_head(chosen, settings.grid, n_channels=settings.n_channels, runtime=runtime)
-        features = runtime.network(head, fixed_size=settings.canvas_size)
-        moments: PositionMoments | None = None
-        for start, block in _blocks(canvases, features):
-            progress("features", start, len(canvases))
-            of_block = PositionMoments.of(block)
-            moments = of_block if moments is None else moments + of_block
-        assert moments is not None, "there is no fit without a canvas"
-        left_out = moments.left_out()
-        scores = np.empty(len(canvases))
-        for start, block in _blocks(canvases, features):
-            progress("reference", start, len(canvases))
-            for i, of_image in enumerate(left_out.distances(block).astype(np.float32), start):
-                scores[i] = top_mean(of_image.reshape(settings.grid), top_share=settings.top_share).score
-        return Fitted(cls(runtime, moments.arrays(), settings), np.arange(len(canvases), dtype=np.int64), scores)
+        features = _features(runtime, settings)
+        moments = _moments(canvases, features, context.progress)
+        index, scores = _left_out_scores(enumerate(canvases), features, moments, settings, context.progress)
+        return Fitted(cls(runtime, moments.arrays(), settings), index, scores)
+
+    def grow(self, fresh: Sequence[NDArray[np.uint8]], *, known: Known, context: FitContext) -> Grown[Self]:
+        """Statistics of the old and the fresh images are those of all (Chan et al.); nothing old is learned again.
+
+        Old distances change with the Gaussians, so the reference goes on with the old images that can be scored again,
+        each of them, old or fresh, by the Gaussians without it.
+        """
+        features = _features(self._runtime, self._settings)
+        moments = PositionMoments.restore(self._arrays) + _moments(fresh, features, context.progress)
+        (index, of_known), (_, of_fresh) = (
+            _left_out_scores(each, features, moments, self._settings, context.progress)
+            for each in (known.canvases, enumerate(fresh))
+        )
+        return Grown(type(self)(self._runtime, moments.arrays(), self._settings), index, of_known, of_fresh)
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         if self._distances is None:  # only now: a version that is fitted and saved never pays for its compilation
@@ -150,10 +153,46 @@ def _settled(
     )
 
 
+def _features(runtime: FeatureRuntime, settings: PadimSettings) -> CanvasNetwork:
+    head = grid_head(np.array(settings.channels), settings.grid, n_channels=settings.n_channels, runtime=runtime)
+    return runtime.network(head, fixed_size=settings.canvas_size)
+
+
+def _moments(canvases: Sequence[NDArray[np.uint8]], features: CanvasNetwork, progress: Progress) -> PositionMoments:
+    moments: PositionMoments | None = None
+    for index, block in _blocks(enumerate(canvases), features):
+        progress("features", index[0], len(canvases))
+        of_block = PositionMoments.of(block)
+        moments = of_block if moments is None else moments + of_block
+    if moments is None:
+        raise TooFewImages("no image to fit on", hint="give good images of the part")
+    return moments
+
+
+def _left_out_scores(
+    canvases: Iterable[tuple[int, NDArray[np.uint8]]],
+    features: CanvasNetwork,
+    moments: PositionMoments,
+    settings: PadimSettings,
+    progress: Progress,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(n,) indices and scores of images that the moments are of, each by the Gaussians of the others."""
+    left_out = moments.left_out()
+    places: list[int] = []
+    scores: list[float] = []
+    for index, block in _blocks(canvases, features):
+        progress("reference", len(scores), moments.n)
+        places += index
+        distances = left_out.distances(block).astype(np.float32)
+        scores += [top_mean(each.reshape(settings.grid), top_share=settings.top_share).score for each in distances]
+    return np.array(places, np.int64), np.array(scores, np.float64)
+
+
 def _blocks(
-    canvases: Sequence[NDArray[np.uint8]], features: CanvasNetwork
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(index of the first, (n, positions, d) features) of up to `BLOCK_IMAGES` canvases at a time."""
-    for start in range(0, len(canvases), BLOCK_IMAGES):
-        maps = [features(canvas)[0] for canvas in canvases[start : start + BLOCK_IMAGES]]
-        yield start, np.stack([each.reshape(-1, each.shape[-1]) for each in maps])
+    canvases: Iterable[tuple[int, NDArray[np.uint8]]], features: CanvasNetwork
+) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    """Indices and (n, positions, d) features of up to `BLOCK_IMAGES` canvases at a time."""
+    waiting = iter(canvases)
+    while block := list(islice(waiting, BLOCK_IMAGES)):
+        maps = [features(canvas)[0] for _, canvas in block]
+        yield [index for index, _ in block], np.stack([each.reshape(-1, each.shape[-1]) for each in maps])

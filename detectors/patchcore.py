@@ -17,10 +17,11 @@ from detectors.bank import MemoryBank
 from detectors.calibration import fold_of
 from detectors.coreset import greedy_coreset
 from detectors.patch_heads import nearest_head
-from detectors.protocol import FitContext, Fitted, ImageScore, common_size
+from detectors.protocol import FitContext, Fitted, Grown, ImageScore, Known, common_size
 from detectors.runtime import CanvasNetwork, CanvasSize, FeatureRuntime
 from detectors.streamed_bank import BuiltBank, stream_bank
 from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
+from halfsigma import DetectorError
 
 MIN_FOLDS, MAX_FOLDS = 10, 30
 IMAGES_TIMES_FOLDS = 3000
@@ -28,6 +29,8 @@ IMAGES_TIMES_FOLDS = 3000
 folds. benchmarks/closed_loop_on_tiles.py measures what remains: 0.00 SD with 300 images, +0.01 to +0.06 with 100."""
 HELD_FEATURES_BYTES = 400_000_000
 """Features of more bytes are streamed. Held, they need three times as much: 1,280 images of 256 px, 320 of 512 px."""
+MAX_GROWTH = 2.0
+"""Times its first size, to which a bank grows before it must be built again: it costs time on every image."""
 NEIGHBOURHOOD = 3
 """Side of the square of patches that are averaged (the paper's p)."""
 
@@ -114,6 +117,45 @@ class PatchCore:
             )
         model = cls(runtime, built.projection, built.patches, settings)
         return Fitted(model, np.arange(len(canvases), dtype=np.int64), built.scores)
+
+    def grow(self, fresh: Sequence[NDArray[np.uint8]], *, known: Known, context: FitContext) -> Grown[Self]:
+        """Add to the bank those patches of the fresh images that lie farthest from it, in proportion to their number.
+
+        Projection and old bank stay, so scores stay on their scale, and no image can score higher than before: the old
+        reference goes on as it is, at worst a trifle too high. Each fresh image is scored by the old bank grown from the
+        other folds' fresh images.
+
+        Raises:
+            DetectorError: the bank has grown to `MAX_GROWTH` times its size.
+        """
+        most = round(MAX_GROWTH * self._settings.bank_size)
+        share = self._settings.bank_size / known.n_fitted
+        if len(self._bank) + round(share * len(fresh)) > most:
+            raise DetectorError(
+                f"the bank has {len(self._bank)} patches, {len(fresh)} images more would take it beyond {most}",
+                hint="fit the line again on all of its good images",
+            )
+        maps = []
+        for index, canvas in enumerate(fresh):
+            context.progress("features", index, len(fresh))
+            found = self._runtime.features(canvas)
+            maps.append(self._projection.apply(found.reshape(-1, found.shape[-1])))
+        folds = fold_of(len(fresh), n_folds=min(MIN_FOLDS, len(fresh)), rng=np.random.default_rng(context.seed))
+        scores = np.empty(len(fresh))
+        for fold in range(folds.max() + 1):
+            context.progress("reference", fold, int(folds.max()) + 1)
+            bank = MemoryBank(self._grown_bank([maps[i] for i in np.flatnonzero(folds != fold)], share))
+            for i in np.flatnonzero(folds == fold):
+                scores[i] = top_mean(bank.nearest(maps[i]), top_share=self._settings.top_share).score
+        model = type(self)(self._runtime, self._projection, self._grown_bank(maps, share), self._settings)
+        return Grown(model, np.arange(known.scores.size, dtype=np.int64), known.scores.copy(), scores)
+
+    def _grown_bank(self, maps: Sequence[NDArray[np.float32]], picks_an_image: float) -> NDArray[np.float32]:
+        if not maps:
+            return self._bank
+        patches = np.concatenate(maps)
+        n_picks = min(max(1, round(picks_an_image * len(maps))), len(patches))
+        return np.concatenate([self._bank, patches[greedy_coreset(patches, n_picks, start=self._bank)]])
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         if self._search is None:  # only now: a version that is fitted and saved never pays for its compilation

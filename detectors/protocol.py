@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ class FitContext:
         seed: of all that is random: the same seed and images fit the same model, bit for bit on one machine.
         progress: told of each step.
         warm_start: a model of the same family to go on from, or None; families that learn in one pass ignore it.
-        seen: (n,) bool, the canvases that ``warm_start`` may have learned from: they must not stand in the reference.
+        seen: (n,) bool, the canvases that must not stand in the reference: ``warm_start`` may have learned from them, or
+            they are no photographs of these conditions.
         checkpoint: a folder in which an unfinished training is kept, so that one that was killed goes on; or None.
     """
 
@@ -63,6 +64,39 @@ class Fitted(Generic[ModelT]):
     """(n,), which of the given canvases the scores belong to."""
     reference_scores: NDArray[np.float64]
     """(n,)"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is left of the images that a model was fitted on, when it grows.
+
+    Attributes:
+        n_fitted: images that the model was fitted on.
+        scores: (n,), the model's reference.
+        canvases: (which of the scores, canvas) of the reference's images, as far as their files are still there; read
+            while they are gone through, so a family that does not ask for them does not pay for them.
+    """
+
+    n_fitted: int
+    scores: NDArray[np.float64]
+    canvases: Iterable[tuple[int, NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grown(Generic[ModelT]):
+    """A model that has learned from some more images, and its reference.
+
+    Attributes:
+        model: the grown one.
+        known_index: which of `Known.scores` go on, in their order.
+        known_scores: what those images score now.
+        fresh_scores: (n,) of the added images, each by the grown model's twin without it.
+    """
+
+    model: ModelT
+    known_index: NDArray[np.int64]
+    known_scores: NDArray[np.float64]
+    fresh_scores: NDArray[np.float64]
 
 
 class Detector(Protocol):
@@ -103,6 +137,15 @@ class Detector(Protocol):
         folder: Path,
     ) -> Self:
         """The model that `arrays`, `settings_record` and what `save_network` wrote into ``folder`` describe."""
+        ...
+
+
+@runtime_checkable
+class Growing(Detector, Protocol):
+    """A family that learns from some more images without learning the old ones again."""
+
+    def grow(self, fresh: Sequence[NDArray[np.uint8]], *, known: Known, context: FitContext) -> Grown[Self]:
+        """The model with ``fresh`` canvases added; this one stays as it is."""
         ...
 
 

@@ -6,35 +6,22 @@ differs from the paper, and why, is in docs/decisions/trained-networks.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from detectors.pyramid import PyramidDetector
-from detectors.trained import TrainedSettings
+from detectors.learned_maps import MapDetector, MapSettings
 from detectors.training import Plan
 
 if TYPE_CHECKING:
     import torch
 
-    from detectors.networks.reverse_distillation import DistilledPyramid
+    from detectors.networks.reverse_distillation import DistilledMap
 
 
-@dataclass(frozen=True, slots=True)
-class Rd4adSettings(TrainedSettings):
-    """What is chosen for a line.
-
-    Attributes:
-        recipe: of the network: ``compact`` for CPUs, or the paper's for ``resnet18`` and ``wide_resnet50``.
-    """
-
-    recipe: Literal["compact", "resnet18", "wide_resnet50"] = "compact"
-
-
-class Rd4ad(PyramidDetector):
-    """What a decoder that knows good images only cannot rebuild, summed over three stages."""
+class Rd4ad(MapDetector):
+    """What a decoder that knows good images only cannot rebuild."""
 
     family: ClassVar[str] = "rd4ad"
-    settings_type: ClassVar[type[TrainedSettings]] = Rd4adSettings
+    whiten: ClassVar[bool] = False
     from_scratch: ClassVar[Plan] = Plan(
         steps=400, learning_rate=5e-3, betas=(0.5, 0.999), validate_every=50, patience=4
     )
@@ -42,18 +29,13 @@ class Rd4ad(PyramidDetector):
     warm: ClassVar[Plan] = Plan(steps=100, learning_rate=2e-3, betas=(0.5, 0.999), validate_every=25, patience=2)
 
     @classmethod
-    def build(cls, settings: Rd4adSettings) -> DistilledPyramid:
-        from detectors.networks import reverse_distillation as networks
+    def build(cls, settings: MapSettings) -> DistilledMap:
+        from detectors.networks.reverse_distillation import COMPACT, DistilledMap
 
-        recipes = {
-            "compact": networks.COMPACT,
-            "resnet18": networks.RESNET18,
-            "wide_resnet50": networks.WIDE_RESNET50,
-        }
-        return networks.DistilledPyramid(settings.channels, recipes[settings.recipe])
+        return DistilledMap(settings.channels, settings.dimensions, COMPACT)
 
     @classmethod
-    def loss(cls, module: Any, levels: list[torch.Tensor]) -> torch.Tensor:
+    def loss(cls, module: Any, maps: torch.Tensor) -> torch.Tensor:
         from detectors.networks.reverse_distillation import distillation_loss
 
-        return distillation_loss(*module.both(levels))
+        return distillation_loss([maps], module.network([maps]))

@@ -79,7 +79,7 @@ def perlin_mask(size: tuple[int, int], rng: np.random.Generator) -> Float:
         noise = perlin_noise(size, (cells[0], cells[1]), rng)
         turn = cv2.getRotationMatrix2D((size[1] / 2, size[0] / 2), float(rng.uniform(-90.0, 90.0)), 1.0)
         turned = cv2.warpAffine(noise, turn, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        mask = (turned > MASK_LEVEL).astype(np.float32)
+        mask = np.asarray(turned > MASK_LEVEL, np.float32)
         if mask.any():
             return mask
     return np.asarray(cv2.circle(np.zeros(size, np.float32), (size[1] // 2, size[0] // 2), max(size) // 8, 1.0, -1))

@@ -25,8 +25,8 @@ from detectors.coreset import greedy_coreset
 from detectors.protocol import Progress
 from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
 
-PART_PATCHES = 150_000
-"""Of 304 channels 180 MB, which the selection needs twice more; a bank of 2,048 is still a coreset of one in 73."""
+PART_PATCHES = 100_000
+"""Of 304 channels 122 MB, which the selection needs twice more; a bank of 2,048 is a coreset of one in 49."""
 
 Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 

@@ -27,12 +27,10 @@ class TrainedSettings:
 
     Attributes:
         canvas_size: (height, width) of all canvases that were fitted on, None when they differ; found while fitting.
-        channels: of the maps that the network reads, found while fitting.
         top_share: the image's score is the mean of this share of its map's largest values.
     """
 
     canvas_size: CanvasSize | None = None
-    channels: tuple[int, ...] = ()
     top_share: float = 0.05
 
 

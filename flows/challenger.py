@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from detectors.artifact import load_version, save_version
 from detectors.families import family_named
-from detectors.fit import GoodImages, fit_version, prepare, scores_of_fitted, with_responses
-from detectors.images import Pixels, to_uint8_rgb
+from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, scores_of_fitted, with_responses
+from detectors.growing import grow_version
+from detectors.images import Pixels
 from detectors.loading import Unreadable, read_ahead
-from detectors.position import small_gray
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
+from flows.curating import CuratedNight, cleared_document, curate_night, curated_core, leave_out, summary_of
 from flows.fitting import how_made, provenance_tags, version_metrics
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, TooFewImages
-from registry import audit, checks, deployment, images, lines, promotion, retrains, scores
-from registry.curation import Candidate, Curation, curate, second_look
+from registry import approval, audit, deployment, images, lines, promotion, retrains
+from registry.curation import second_look
 from registry.store import NewVersion
 from registry.tables import Image, Line, Retrain
 from registry.trial import ROUND_TRIP_IMAGES, Trial, run_trial
@@ -41,11 +41,21 @@ MAX_GOLDEN = 200
 _CURATED = "curated.json"
 _GATES = "gates.json"
 _FITTED = "fitted_scores.json"
+ADDED = "added"
+"""In the document of a retrain that adds cleared images to the champion: SHA-256 → file."""
 _TRAINING = "training"
 """Checkpoints: a retrain that was killed goes on with its training."""
 
 
-def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_version: int, reason: str) -> Retrain:
+def request_retrain(
+    workspace: Workspace,
+    line_name: str,
+    *,
+    night: date,
+    base_version: int,
+    reason: str,
+    document: Mapping[str, object] | None = None,
+) -> Retrain:
     """The retrain of this line, night and version: a new one, or the one there is; a failed one starts again.
 
     While another retrain of the same version is under way or waits for a person, that one is given: a line has one
@@ -56,9 +66,13 @@ def request_retrain(workspace: Workspace, line_name: str, *, night: date, base_v
         under_way = retrains.open_retrain(session, line)
         if under_way is not None and under_way.base_version == base_version:
             return under_way
-        retrain = retrains.request(session, line, night=night, base_version=base_version, reason=reason)
+        retrain = retrains.request(
+            session, line, night=night, base_version=base_version, reason=reason, document=document
+        )
         if retrain.state == "failed":
-            retrain = retrains.advance(session, retrain.id, start="failed", to="requested", reason=reason)
+            retrain = retrains.advance(
+                session, retrain.id, start="failed", to="requested", reason=reason, document=document
+            )
         return retrain
 
 
@@ -119,64 +133,116 @@ def fail_retrain(workspace: Workspace, retrain_id: int, *, reason: str) -> Retra
 
 
 def _curate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
-    champion = workspace.load(line.name, retrain.base_version)
+    curated = _folder(workspace, retrain) / _CURATED
+    if ADDED in retrain.document:
+        document = cleared_document(retrain.document[ADDED])
+        _write_json(curated, document)
+        return _advance(workspace, retrain, "curated", {"curation": summary_of(document)})
+    night = curate_night(workspace, line, night=retrain.night, base_version=retrain.base_version, progress=progress)
+    document = night.to_json()
+    _write_json(curated, document)
+    if night.curation.waits:
+        return _wait_for_verdicts(workspace, retrain, line, night)
+    return _advance(workspace, retrain, "curated", {"curation": summary_of(document)})
+
+
+def _wait_for_verdicts(workspace: Workspace, retrain: Retrain, line: Line, curated: CuratedNight) -> Retrain:
+    """It fails with that reason, as one with too few images: asked for again, it takes up what people said meanwhile."""
+    reason = f"{curated.curation.waits}; halfsigma curate {line.name} --night {retrain.night} shows them"
+    unseen = [{"sha256": each.sha256, "path": each.path} for each in curated.curation.to_look_at if each.label is None]
     with workspace.database.session() as session:
-        candidates = _candidates(session, line, retrain)
-        check = checks.get_check(session, line, retrain.base_version, retrain.night)
-    small = _small_images(candidates, champion, progress)
-    curation = curate(
-        candidates,
-        reference_scores=champion.reference_scores,
-        threshold=champion.threshold.value,
-        defect_share=float(check.document.get("defect_share") or 0.0) if check else 0.0,
-        fpr_budget=line.fpr_budget,
-        small_images=small,
-        seed=SEED,
-    )
-    folder = _folder(workspace, retrain)
-    _write_json(folder / _CURATED, _curation_document(curation))
-    summary = {"n_candidates": len(candidates), "n_chosen": len(curation.chosen), "left_out": _reasons(curation)}
-    return _advance(workspace, retrain, "curated", {"curation": summary})
+        deployment.tell(
+            session,
+            line,
+            "retrain_waits_for_labels",
+            actor=deployment.SYSTEM,
+            version=retrain.base_version,
+            document={"retrain": retrain.id, "night": retrain.night.isoformat(), "reason": reason, "suspects": unseen},
+        )
+        document = {"curation": summary_of(curated.to_json()), "suspects": unseen}
+        return retrains.advance(session, retrain.id, start=retrain.state, to="failed", reason=reason, document=document)
 
 
 def _fit(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
     champion = workspace.load(line.name, retrain.base_version)
     folder = _folder(workspace, retrain)
-    chosen = json.loads((folder / _CURATED).read_text())["chosen"]
-    paths = [Path(path) for path in chosen.values()]
-    goods = prepare(paths, framing=champion.framing, white_level=champion.white_level, progress=progress)
+    with workspace.database.session() as session:
+        vetoed = {image.sha256: "a person called it a defect" for image in images.labelled(session, line, "defect")}
+        cleared = {image.sha256 for image in images.labelled(session, line, "good")}
+    curated = leave_out(json.loads((folder / _CURATED).read_text()), vetoed)
+    chosen = curated["chosen"]
+    goods = prepare(
+        [Path(path) for path in chosen.values()],
+        framing=champion.framing,
+        white_level=champion.white_level,
+        progress=progress,
+    )
     # a file that was replaced since the curation is another image, which nobody looked at
     goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 in chosen))
+    if ADDED in retrain.document:
+        _write_json(folder / _CURATED, curated)
+        probes = _probes([Path(path) for path in chosen.values()])
+        challenger, twin = (
+            _grow(each, champion, line, workspace, progress) for each in (goods, _without(goods, probes))
+        )
+        return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
     training = folder / _TRAINING
-    challenger = _fit_goods(goods, champion, line, progress, training)
-    with workspace.database.session() as session:
-        cleared = {image.sha256 for image in images.labelled(session, line, "good")}
+    core = curated_core(curated, champion, progress)
+    challenger = _fit_goods(goods, core, champion, line, progress, training)
+    candidates = [each.sha256 for each in goods.prepared]
     outliers = second_look(
         scores_of_fitted(challenger, goods),
         reference_scores=champion.reference_scores,
-        cleared=np.array([each.sha256 in cleared for each in goods.prepared]),
+        cleared=np.array([sha256 in cleared for sha256 in candidates]),
     )
-    suspects = {goods.prepared[index].path for index in outliers}
-    curation = retrain.document["curation"]
+    suspects = {candidates[i]: "suspect: a model of the new conditions finds it far outside" for i in outliers}
     if suspects:
-        paths = [path for path in paths if path not in suspects]
-        curation = _leave_out(folder / _CURATED, suspects)
-        goods = _without(goods, suspects)
-        challenger = _fit_goods(goods, champion, line, progress, training)
+        curated = leave_out(curated, suspects)
+        goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in suspects))
+        challenger = _fit_goods(goods, core, champion, line, progress, training)
+    _write_json(folder / _CURATED, curated)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
-    probes = _probes(paths)
-    twin = _fit_goods(_without(goods, probes), champion, line, progress, training)
+    challenger = replace(challenger, provenance={**challenger.provenance, "transferred": curated["transferred"]})
+    probes = _probes([Path(path) for path in curated["chosen"].values()])
+    twin = _fit_goods(_without(goods, probes), core, champion, line, progress, training)
+    n_fit = len(goods.prepared) + len(core)
+    return _fitted(workspace, retrain, challenger, twin, probes, n_fit=n_fit, curation=summary_of(curated))
+
+
+def _fitted(
+    workspace: Workspace,
+    retrain: Retrain,
+    challenger: DetectorVersion,
+    twin: DetectorVersion,
+    probes: Set[Path],
+    **document: object,
+) -> Retrain:
+    folder = _folder(workspace, retrain)
     for name, version in (("challenger", challenger), ("twin", twin)):
         shutil.rmtree(folder / name, ignore_errors=True)
         save_version(version, folder / name)
     few = islice(_Photographs(sorted(probes)), ROUND_TRIP_IMAGES)
     _write_json(folder / _FITTED, {"scores": [challenger.score(pixels).score for pixels in few]})
-    document = {"n_fit": len(goods.prepared), "n_probes": len(probes), "curation": curation}
-    return _advance(workspace, retrain, "fitted", document)
+    return _advance(workspace, retrain, "fitted", {**document, "n_probes": len(probes)})
+
+
+def _grow(
+    goods: GoodImages, champion: DetectorVersion, line: Line, workspace: Workspace, progress: Progress
+) -> DetectorVersion:
+    """The champion with some images more; its own are read from where they are kept."""
+    reference = cast("Sequence[str]", champion.provenance["reference_images_sha256"])
+    with workspace.database.session() as session:
+        files = {sha256: _where(image) for sha256, image in images.find(session, line, reference).items()}
+    return grow_version(champion, goods, known_files=files, fpr_budget=line.fpr_budget, seed=SEED, progress=progress)
 
 
 def _fit_goods(
-    goods: GoodImages, champion: DetectorVersion, line: Line, progress: Progress, training: Path
+    goods: GoodImages,
+    core: Sequence[PreparedImage],
+    champion: DetectorVersion,
+    line: Line,
+    progress: Progress,
+    training: Path,
 ) -> DetectorVersion:
     """A family that is trained goes on from the champion, the twin too, which has seen none of the probes."""
     return fit_version(
@@ -188,6 +254,7 @@ def _fit_goods(
         progress=progress,
         warm_start=champion,
         checkpoint=training,
+        core=core,
     )
 
 
@@ -195,31 +262,21 @@ def _without(goods: GoodImages, paths: Set[Path]) -> GoodImages:
     return replace(goods, prepared=tuple(each for each in goods.prepared if each.path not in paths))
 
 
-def _leave_out(curated: Path, suspects: Set[Path]) -> dict[str, object]:
-    """Move ``suspects`` from the chosen to those left out; the summary."""
-    document = json.loads(curated.read_text())
-    for sha256, path in list(document["chosen"].items()):
-        if Path(path) in suspects:
-            del document["chosen"][sha256]
-            document["left_out"][sha256] = "suspect: a model of the new conditions finds it far outside"
-    _write_json(curated, document)
-    counts = Counter(document["left_out"].values())
-    n_chosen = len(document["chosen"])
-    return {"n_candidates": n_chosen + counts.total(), "n_chosen": n_chosen, "left_out": dict(counts)}
-
-
 def _gate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
     folder = _folder(workspace, retrain)
     paths = [Path(path) for path in json.loads((folder / _CURATED).read_text())["chosen"].values()]
     with workspace.database.session() as session:
-        golden = images.labelled(session, line, "defect")[-MAX_GOLDEN:]
+        golden = images.golden_set(session, line, most=MAX_GOLDEN)
+        n_labelled = len(images.labelled(session, line, "defect"))
     trial = Trial(
         champion=workspace.load(line.name, retrain.base_version),
         challenger=load_version(folder / "challenger"),
         reloaded=load_version(folder / "challenger"),
         twin=load_version(folder / "twin"),
         probes=_Photographs(sorted(_probes(paths))),
-        golden=_Photographs([_where(image) for image in golden]),
+        golden=_Golden(golden),
+        n_labelled=n_labelled,
+        least_labels=line.min_labels,
         fitted_scores=json.loads((folder / _FITTED).read_text())["scores"],
     )
     found = run_trial(
@@ -296,7 +353,7 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
         if champion not in (retrain.base_version, number):
             reason = f"version {champion} was promoted meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
-        if line.policy == "auto":
+        if line.policy == "auto" and line.approvals == 1:
             return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)
         if line.policy == "shadow":
             promotion.offer(session, line, workspace.store, number, kind="challenger_in_shadow")
@@ -304,7 +361,7 @@ def _conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Prog
             return retrains.advance(session, retrain.id, start="registered", to="shadow", reason=reason)
         promotion.offer(session, line, workspace.store, number, kind="challenger_waits")
         return retrains.advance(
-            session, retrain.id, start="registered", to="waiting", reason=f"policy {line.policy}: a person promotes"
+            session, retrain.id, start="registered", to="waiting", reason=approval.who_promotes(line)
         )
 
 
@@ -338,35 +395,6 @@ def promote_retrain(
     return row if row.state == "promoted" else retrains.advance(session, retrain.id, start=start, to="promoted")
 
 
-def _candidates(session: Session, line: Line, retrain: Retrain) -> list[Candidate]:
-    check = checks.get_check(session, line, retrain.base_version, retrain.night)
-    changed_on = check.document.get("changed_on") if check else None
-    first = date.fromisoformat(changed_on) if changed_on else retrain.night
-    nights = [
-        night
-        for night in scores.nights_scored(session, line, version=retrain.base_version)
-        if first <= night <= retrain.night
-    ]
-    return [
-        Candidate(image.sha256, image.kept_path or image.path or "", image.score, image.label)
-        for night in nights
-        for image in scores.night_images(session, line, retrain.base_version, night)
-    ]
-
-
-def _small_images(
-    candidates: Sequence[Candidate], champion: DetectorVersion, progress: Progress
-) -> dict[str, NDArray[np.float32]]:
-    """Small gray pictures of the candidates whose files are still what was scored."""
-    wanted = {Path(each.path): each.sha256 for each in candidates if each.path and each.label != "defect"}
-    small = {}
-    for index, item in enumerate(read_ahead(list(wanted))):
-        progress("curation", index, len(wanted))
-        if not isinstance(item, Unreadable) and item.sha256 == wanted[item.path]:
-            small[item.sha256] = small_gray(to_uint8_rgb(item.pixels, white_level=champion.white_level))
-    return small
-
-
 def _probes(paths: Sequence[Path]) -> set[Path]:
     n_probes = min(MAX_PROBES, round(PROBE_SHARE * len(paths)))
     drawn = np.random.default_rng(SEED).choice(len(paths), n_probes, replace=False)
@@ -383,6 +411,18 @@ class _Photographs:
         return (item.pixels for item in read_ahead(self.paths) if not isinstance(item, Unreadable))
 
 
+@dataclass(frozen=True, slots=True)
+class _Golden:
+    """Labelled defects that are still what was labelled, with their kinds."""
+
+    images: Sequence[Image]
+
+    def __iter__(self) -> Iterator[tuple[Pixels, str]]:
+        for image, item in zip(self.images, read_ahead([_where(image) for image in self.images]), strict=True):
+            if not isinstance(item, Unreadable) and item.sha256 == image.sha256:
+                yield item.pixels, image.kind or ""
+
+
 def _where(image: Image) -> Path:
     return Path(image.kept_path or image.path)
 
@@ -394,18 +434,6 @@ def _advance(workspace: Workspace, retrain: Retrain, to: str, document: Mapping[
 
 def _folder(workspace: Workspace, retrain: Retrain) -> Path:
     return workspace.work_folder(f"retrain-{retrain.id}")
-
-
-def _curation_document(curation: Curation) -> dict[str, object]:
-    chosen = {each.sha256: each.path for each in curation.chosen}
-    return {"chosen": chosen, "left_out": dict(curation.left_out), "limit": curation.limit}
-
-
-def _reasons(curation: Curation) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for reason in curation.left_out.values():
-        counted[reason] = counted.get(reason, 0) + 1
-    return counted
 
 
 def _outcome(found: Sequence[Mapping[str, object]]) -> str:

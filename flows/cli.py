@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer._click.exceptions import ClickException
 
+from flows.cli_curation import app as curation_commands
 from flows.cli_options import Folder, Json, LineName, Night
 from flows.cli_promotion import app as promotion_commands
 from flows.cli_trials import app as trial_commands
@@ -141,6 +142,7 @@ def label(
     line: LineName,
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Images, by file or SHA-256.")],
     as_label: Annotated[str, typer.Option("--as", metavar="good|defect", help="What they are.")],
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Which defect, e.g. crack.")] = None,
     json: Json = False,
 ) -> None:
     """Say of images that the line has seen whether they are good or defective."""
@@ -148,8 +150,8 @@ def label(
     from flows.workspace import open_workspace
 
     with open_workspace(Settings.from_environment()) as workspace:
-        n_labelled = label_images(workspace, line, files, as_label=as_label)
-    show({"line": line, "label": as_label, "n_labelled": n_labelled}, as_json=json, people=facts)
+        n_labelled = label_images(workspace, line, files, as_label=as_label, kind=kind)
+    show({"line": line, "label": as_label, "kind": kind, "n_labelled": n_labelled}, as_json=json, people=facts)
 
 
 @app.command()
@@ -208,6 +210,7 @@ def nightly(
     show(document, as_json=json, people=nightly_for_people)
 
 
+app.registered_commands += curation_commands.registered_commands
 app.registered_commands += promotion_commands.registered_commands
 
 

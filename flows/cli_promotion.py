@@ -15,17 +15,30 @@ app = typer.Typer()
 
 
 @app.command()
-def retrain(line: LineName, json: Json = False) -> None:
-    """Retrain on the images of the last night that the champion scored, whatever its verdict."""
+def retrain(
+    line: LineName,
+    add: Annotated[
+        Path | None,
+        typer.Option("--add", metavar="DIR", help="Only add these images, which you say are good, to what it knows."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Retrain on the images of the last night that the champion scored, whatever its verdict; or add some good images."""
+    from flows.adding import request_growth
     from flows.deploying import describe, last_night
     from flows.progress import progress_bar
     from flows.running import run_flow
     from flows.workspace import open_workspace
 
-    with open_workspace(Settings.from_environment()) as workspace:
-        version, night = last_night(workspace, line)
+    reason = "a person asked for it"
+    with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"retrain {line}") as progress:
+        if add is None:
+            version, night = last_night(workspace, line)
+        else:
+            asked = request_growth(workspace, line, add, progress=progress)
+            version, night, reason = asked.base_version, asked.night, asked.reason
     with progress_bar(f"retrain {line}"):
-        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason="a person asked for it")
+        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason=reason)
     with open_workspace(Settings.from_environment()) as workspace:
         document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
     show(document, as_json=json, people=facts)
@@ -35,14 +48,15 @@ def retrain(line: LineName, json: Json = False) -> None:
 def promote(
     line: LineName,
     version: Annotated[int | None, typer.Option(help="By default the challenger.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who promotes; by default the user.")] = None,
     json: Json = False,
 ) -> None:
-    """Make the challenger, or the named version, the champion."""
+    """Make the challenger, or the named version, the champion; where a line asks for several people, approve it."""
     from flows.deploying import promote_version
     from flows.workspace import open_workspace
 
     with open_workspace(Settings.from_environment()) as workspace:
-        document = promote_version(workspace, line, version)
+        document = promote_version(workspace, line, version, by=by)
     show(document, as_json=json, people=facts)
 
 
@@ -90,6 +104,8 @@ def configure(
     probation_nights: Annotated[int | None, typer.Option(help="Nights a new champion is watched; 0: never.")] = None,
     cooldown_nights: Annotated[int | None, typer.Option(help="Nights without a retrain after a promotion.")] = None,
     retrain_budget: Annotated[int | None, typer.Option(help="Most retrains by itself within 30 nights.")] = None,
+    approvals: Annotated[int | None, typer.Option(help="People who must promote a version before it is.")] = None,
+    min_labels: Annotated[int | None, typer.Option(help="Labelled defects without which no retrain passes.")] = None,
     json: Json = False,
 ) -> None:
     """Change what a line promises and how it promotes."""
@@ -104,11 +120,13 @@ def configure(
             time_zone=time_zone,
             fpr_budget=fpr_budget,
             latency_budget_ms=latency_budget_ms,
-            nights={
+            counted={
                 "shadow_nights": shadow_nights,
                 "probation_nights": probation_nights,
                 "cooldown_nights": cooldown_nights,
                 "retrain_budget": retrain_budget,
+                "approvals": approvals,
+                "min_labels": min_labels,
             },
         )
     show(document, as_json=json, people=facts)

@@ -10,12 +10,16 @@ from typing import Any
 from flows.history import publish_history
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, UnknownVersion
-from registry import audit, deployment, lines, promotion, retrains, scores
+from registry import approval, audit, deployment, lines, promotion, retrains, scores
 from registry.deployment import Deployment
 
 
-def promote_version(workspace: Workspace, line_name: str, number: int | None) -> dict[str, Any]:
-    """Promote ``number``, or the challenger.
+def promote_version(
+    workspace: Workspace, line_name: str, number: int | None, *, by: str | None = None
+) -> dict[str, Any]:
+    """Promote ``number``, or the challenger, by a person's name, by default the user's.
+
+    Where the line asks for several people, it is promoted by the last of them; until then the state is ``approved``.
 
     Raises:
         UnknownVersion: there is no such version, or no challenger.
@@ -30,14 +34,21 @@ def promote_version(workspace: Workspace, line_name: str, number: int | None) ->
                 f"line {line_name!r} has no challenger to promote",
                 hint=f"name a version: halfsigma promote {line_name} --version N",
             )
+        person = by or _person()
+        people = [person]
+        if line.approvals > 1 and wanted != deployed.champion:
+            lines.get_version(session, line, wanted)
+            people = approval.approve(session, line, wanted, replaces=deployed.champion, person=person)
+            if len(people) < line.approvals:
+                return {**_document(line_name, deployed, state="approved"), "approved_by": people, "of": line.approvals}
         after = promotion.promote(
             session,
             line,
             workspace.store,
             wanted,
             replaces=deployed.champion,
-            actor=_person(),
-            document={"reason": "a person asked for it"},
+            actor=" and ".join(people),
+            document={"reason": "a person asked for it", "people": people},
             cache=workspace.cache,
         )
     publish_history(workspace, line_name)
@@ -115,7 +126,7 @@ def configure_line(
     time_zone: str | None,
     fpr_budget: float | None,
     latency_budget_ms: float | None,
-    nights: Mapping[str, int | None],
+    counted: Mapping[str, int | None],
 ) -> dict[str, Any]:
     """Change a line's settings, and record who did."""
     with workspace.database.session() as session:
@@ -126,14 +137,14 @@ def configure_line(
             time_zone=time_zone,
             fpr_budget=fpr_budget,
             latency_budget_ms=latency_budget_ms,
-            nights=nights,
+            counted=counted,
         )
         document = {
             "policy": line.policy,
             "time_zone": line.time_zone,
             "fpr_budget": line.fpr_budget,
             "latency_budget_ms": line.latency_budget_ms,
-            **{name: getattr(line, name) for name in lines.NIGHTS},
+            **{name: getattr(line, name) for name in lines.COUNTED},
         }
         audit.record(session, actor=_person(), action="configured", line=line, document=document)
     return {"line": line_name, **document}

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -72,9 +72,11 @@ def fit_line(
             deployment.refuse_foreign(known)
         fpr_budget = known.fpr_budget if known else lines.DEFAULT_FPR_BUDGET
         latency_budget_ms = known.latency_budget_ms if known else None
+        defects = {image.sha256 for image in images.labelled(session, known, "defect")} if known else set()
     runtime = build_runtime(backbone, neighbourhood=NEIGHBOURHOOD)
     plan = plan_frame(paths, latency_budget_ms=latency_budget_ms, cost_ms=lambda side: measured_cost_ms(runtime, side))
     goods = prepare(paths, framing=plan.framing, white_level=plan.white_level, progress=progress)
+    goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in defects))
     training = workspace.work_folder(f"training-{line_name}")
     model = fit_version(
         goods,

@@ -9,21 +9,23 @@ from flows.workspace import Workspace
 from registry import audit, images, lines
 
 
-def label_images(workspace: Workspace, line_name: str, targets: Sequence[str], *, as_label: str) -> int:
-    """Label images, given by file or SHA-256; how many.
+def label_images(
+    workspace: Workspace, line_name: str, targets: Sequence[str], *, as_label: str, kind: str | None = None
+) -> int:
+    """Label images, given by file or SHA-256, a defect with its kind; how many.
 
     Raises:
         UnknownImage: the line never saw one of them; then none is labelled.
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
-        n_labelled = images.label(session, line, targets, as_label)
+        n_labelled = images.label(session, line, targets, as_label, kind=kind)
         audit.record(
             session,
             actor="a person",
             action="labelled",
             line=line,
-            document={"label": as_label, "images": [str(target) for target in targets]},
+            document={"label": as_label, "kind": kind, "images": [str(target) for target in targets]},
         )
     # copied outside of the transaction: large photographs take longer than other writers wait
     with workspace.database.session() as session:

@@ -14,7 +14,7 @@ from flows.check import CheckedLine
 from flows.history import publish_history
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition
-from registry import audit, deployment, lines, live, outbox, promotion, retrains
+from registry import approval, audit, deployment, lines, live, outbox, promotion, retrains
 from registry.deployment import SYSTEM
 from registry.gates import Gate
 from registry.live import Probation
@@ -96,7 +96,10 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
             reason += f"; version {probation.replaced} rejected still more when it was replaced, so it is not restored"
             _tell_once(session, line, "probation_outside", probation.version, {"reason": reason})
             return watched("outside", reason)
-    _roll_back(workspace, checked.line, probation, night=night, reason=reason, gates=gates)
+    try:
+        _roll_back(workspace, checked.line, probation, night=night, reason=reason, gates=gates)
+    except IllegalTransition as error:  # another process is changing the champion, perhaps for the same reason
+        return watched("watching", error.message)
     return watched("rolled_back", reason)
 
 
@@ -133,6 +136,10 @@ def settle_shadow(workspace: Workspace, line_name: str, *, night: date) -> Retra
             deployment.tell(session, line, "challenger_rejected", actor=SYSTEM, version=number, document=details)
             lines.set_alias(session, line, "challenger", None)
             return moved
+        if line.approvals > 1:
+            reason = approval.who_promotes(line)
+            deployment.tell(session, line, "challenger_waits", actor=SYSTEM, version=number, document=found)
+            return retrains.advance(session, retrain.id, start="shadow", to="waiting", reason=reason, document=found)
         details = {
             "retrain": retrain.id,
             "night": retrain.night.isoformat(),
@@ -192,7 +199,7 @@ def held_back(workspace: Workspace, line_name: str, *, night: date, base_version
 def _roll_back(
     workspace: Workspace, line_name: str, probation: Probation, *, night: date, reason: str, gates: Sequence[Gate]
 ) -> None:
-    """Restore what the version replaced; if another process does so at this moment, it is done as well."""
+    """Restore what the version replaced."""
     document = {
         "reason": f"on probation it left its limits: {reason}",
         "night": night.isoformat(),
@@ -200,18 +207,15 @@ def _roll_back(
     }
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
-        try:
-            promotion.rollback(
-                session,
-                line,
-                workspace.store,
-                replaces=probation.version,
-                actor=SYSTEM,
-                document=document,
-                cache=workspace.cache,
-            )
-        except IllegalTransition:
-            return
+        promotion.rollback(
+            session,
+            line,
+            workspace.store,
+            replaces=probation.version,
+            actor=SYSTEM,
+            document=document,
+            cache=workspace.cache,
+        )
     publish_history(workspace, line_name)
 
 

@@ -7,6 +7,8 @@ A map of the database half (each module is one noun; all but ``database`` are fu
 ``lines``     lines, versions, aliases       ``outbox``    alerts, enqueued and delivered
 ``scores``    the score log and its windows  ``webhook``   Standard Webhooks: sign and post
 ``images``    what was seen, and its labels  ``audit``     append-only: who did what, when, why
+``moves``     a champion's move, announced   ``history``   who was champion, who judged an image
+``approval``  who wants a version deployed   ``live``      a version judged by its live nights
 
 Nothing is imported here, so that ``import registry.database`` stays light.
 """

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfsigma import TooFewImages
+from registry.coverage import spread_out
+from registry.suspicion import Suspicion, robust
 
 MIN_FRESH = 50
 """With fewer, the new reference's standard deviation is known to worse than ± 10 %."""
@@ -23,8 +26,12 @@ SECOND_MARGIN = 1.2
 """Times the farthest verified good of the champion's reference: lines differ in how far out their rare goods lie."""
 MAX_SECOND_SHARE = 0.05
 """More are no exceptions but a second kind of good part."""
-MAD_TO_SD = 1.4826
-"""Median absolute deviation to standard deviation, for a normal distribution."""
+MAX_UNSEEN_SHARE = 0.05
+"""A night of which more is expected to be defective is learned from when a person has looked at what is most suspicious."""
+SUSPECT = "suspect"
+"""How the reason begins for which a suspect is left out."""
+N_TO_LOOK_AT = 20
+"""So many images a person looks at in a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,9 @@ class Candidate:
     """By the champion."""
     label: str | None
     """``good``, ``defect`` or None."""
+    captured_at: datetime | None = None
+    fault: str = ""
+    """Why no part explains the picture: ``black``, ``saturated``, ``wrong_size``; empty for a picture of a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +56,20 @@ class Curation:
     Attributes:
         chosen: to learn from, in the candidates' order.
         left_out: SHA-256 → reason.
-        limit: the champion's score above which an unlabelled image counts as suspect, the drift taken away; infinite
-            when none was asked to go.
+        limit: the lowest score of the judge that made an image suspect; infinite where none was.
+        suspicion: who judged, and every readable image's score.
+        defect_share: of the night, as estimated.
+        to_look_at: the most suspicious images, whatever people said of them, the worst first.
+        waits: why the night is not learned from until a person has looked; empty when it is.
     """
 
     chosen: tuple[Candidate, ...]
     left_out: Mapping[str, str]
     limit: float
+    suspicion: Suspicion
+    defect_share: float = 0.0
+    to_look_at: tuple[Candidate, ...] = field(default=())
+    waits: str = ""
 
 
 def curate(
@@ -64,13 +81,19 @@ def curate(
     fpr_budget: float,
     small_images: Mapping[str, NDArray[np.float32]],
     seed: int,
+    judge: Suspicion | None = None,
+    n_core: int = 0,
 ) -> Curation:
-    """The candidates without defects, suspects, broken files and near-duplicates, at most `MAX_FRESH`.
+    """The candidates without defects, suspects, broken files and near-duplicates, with `n_core` at most `MAX_FRESH`.
 
-    A suspect is an image that the champion would reject if tonight's scores were brought back, by median and median
-    absolute deviation, to where the reference lies: a drifted night may be rejected whole, and its good images are
-    wanted all the same. No more suspects go than the estimated share of defects and the false-positive budget ask
-    for: a greedy coreset lives on rare goods. Images that a person called good stay.
+    Suspects are the images that score highest, as many as the estimated share of defects and the false-positive budget
+    ask for, those that a person called defects counted in: a greedy coreset lives on rare goods. Where the champion
+    judges, a suspect lies besides beyond its threshold when tonight's scores are brought back, by median and median
+    absolute deviation, to where the reference lies: a drifted night may be rejected whole, and the champion cannot tell
+    what of it is rare and what is defective. Images that a person called good stay.
+
+    A night of which surely more than `MAX_UNSEEN_SHARE` are defects waits until a person has said of each of the `N_TO_LOOK_AT` most
+    suspicious images what it is.
 
     Args:
         candidates: in capture order.
@@ -80,11 +103,17 @@ def curate(
         fpr_budget: of the line.
         small_images: SHA-256 → (128, 128) gray of each readable candidate; an image that is missing here is left out
             as unreadable.
-        seed: of the draw when there are more than `MAX_FRESH`.
+        seed: of the choice when there are too many.
+        judge: scores by a model that knows the new conditions; the champion's where there is none.
+        n_core: verified goods that are learned from besides.
 
     Raises:
         TooFewImages: fewer than `MIN_FRESH` remain; the message says how many are missing.
     """
+    knows_tonight = judge is not None
+    if judge is None:
+        scores = {each.sha256: each.score for each in candidates if each.sha256 in small_images}
+        judge = Suspicion(scores, reference_scores, "the champion")
     left_out: dict[str, str] = {}
     readable = []
     for candidate in candidates:
@@ -92,23 +121,75 @@ def curate(
             left_out[candidate.sha256] = "a person called it a defect"
         elif candidate.sha256 not in small_images:
             left_out[candidate.sha256] = "the file is gone, altered or unreadable"
+        elif candidate.fault:
+            left_out[candidate.sha256] = f"no picture of a part: {candidate.fault.replace('_', ' ')}"
         else:
             readable.append(candidate)
     distinct = _without_twins(readable, small_images, left_out)
-    limit = _suspect_limit(distinct, reference_scores, threshold)
-    kept = _without_suspects(distinct, limit, math.ceil((defect_share + fpr_budget) * len(distinct) - 1e-9), left_out)
-    if len(kept) > MAX_FRESH:
-        drawn = np.random.default_rng(seed).choice(len(kept), MAX_FRESH, replace=False)
-        for index in set(range(len(kept))) - set(drawn.tolist()):
-            left_out[kept[index].sha256] = f"not drawn: {MAX_FRESH} are enough"
-        kept = [kept[index] for index in sorted(drawn.tolist())]
+    defects = [each for each in candidates if each.label == "defect"]
+    known = len({each.sha256 for each in defects})
+    if knows_tonight:  # the champion's tail, from which the check estimates, widens with the drift
+        among = _among(judge, [*distinct, *defects])
+        limit, defect_share, sure_share = -math.inf, among.defect_share(), among.surely_defective()
+    else:
+        limit, sure_share = _among(judge, distinct).limit(threshold), defect_share
+    n_most = math.ceil((defect_share + fpr_budget) * (len(distinct) + known) - 1e-9) - known
+    kept = _without_suspects(distinct, judge, limit, max(n_most, 0), left_out)
+    limit = min(
+        (judge.scores[each] for each, reason in left_out.items() if reason.startswith(SUSPECT)), default=math.inf
+    )
+    if len(kept) + n_core > MAX_FRESH:
+        kept = _spread_out(kept, small_images, MAX_FRESH - n_core, seed, left_out)
     if len(kept) < MIN_FRESH:
         raise TooFewImages(
             f"{len(kept)} fresh good images of {len(candidates)}, expected at least {MIN_FRESH}: "
             f"{MIN_FRESH - len(kept)} are missing",
             hint="ingest more of these nights' images, or wait for the next night",
         )
-    return Curation(tuple(kept), left_out, limit)
+    to_look_at = most_suspicious(candidates, judge)
+    waits = _waits(sure_share, to_look_at)
+    return Curation(tuple(kept), left_out, limit, judge, defect_share, to_look_at, waits)
+
+
+def most_suspicious(candidates: Sequence[Candidate], judge: Suspicion) -> tuple[Candidate, ...]:
+    """The `N_TO_LOOK_AT` images with the highest scores of the judge, each once; what people said changes nothing in it."""
+    judged = {each.sha256: each for each in candidates if each.sha256 in judge.scores and not each.fault}
+    return tuple(sorted(judged.values(), key=lambda each: -judge.scores[each.sha256])[:N_TO_LOOK_AT])
+
+
+def _among(judge: Suspicion, candidates: Sequence[Candidate]) -> Suspicion:
+    scores = {each.sha256: judge.scores[each.sha256] for each in candidates if each.sha256 in judge.scores}
+    return replace(judge, scores=scores)
+
+
+def _waits(sure_share: float, to_look_at: Sequence[Candidate]) -> str:
+    n_unseen = sum(each.label is None for each in to_look_at)
+    if sure_share <= MAX_UNSEEN_SHARE or not n_unseen:
+        return ""
+    return (
+        f"at least {sure_share:.0%} of these images seem to be defective, more than {MAX_UNSEEN_SHARE:.0%}: a person has to "
+        f"label the {len(to_look_at)} most suspicious ones, {n_unseen} of them are not labelled yet"
+    )
+
+
+def _spread_out(
+    kept: Sequence[Candidate],
+    small_images: Mapping[str, NDArray[np.float32]],
+    n: int,
+    seed: int,
+    left_out: dict[str, str],
+) -> list[Candidate]:
+    """What a person called good is always among them."""
+    cleared = [index for index, each in enumerate(kept) if each.label == "good"][:n]
+    others = [index for index in range(len(kept)) if index not in set(cleared)]
+    if n > len(cleared):
+        pictures = [small_images[kept[i].sha256] for i in others]
+        drawn = spread_out(pictures, [kept[i].captured_at for i in others], n - len(cleared), seed=seed)
+        cleared += [others[i] for i in drawn]
+    chosen = sorted(cleared)
+    for index in set(range(len(kept))) - set(chosen):
+        left_out[kept[index].sha256] = f"not needed: {MAX_FRESH} that show all of it are enough"
+    return [kept[index] for index in chosen]
 
 
 def second_look(
@@ -125,8 +206,8 @@ def second_look(
         reference_scores: (m,) the champion's, of verified goods.
         cleared: (n,) whether a person called the image good; those stay.
     """
-    centre, spread = _robust(scores)
-    reference_centre, reference_spread = _robust(reference_scores)
+    centre, spread = robust(scores)
+    reference_centre, reference_spread = robust(reference_scores)
     farthest = (float(reference_scores.max()) - reference_centre) / reference_spread
     limit = centre + max(SECOND_Z, SECOND_MARGIN * farthest) * spread
     n_most = math.floor(MAX_SECOND_SHARE * scores.size)
@@ -155,26 +236,11 @@ def _without_twins(
 _LOOK_BACK = 20
 
 
-def _suspect_limit(candidates: Sequence[Candidate], reference_scores: NDArray[np.float64], threshold: float) -> float:
-    scores = np.array([candidate.score for candidate in candidates])
-    if scores.size == 0:
-        return math.inf
-    centre, spread = _robust(scores)
-    reference_centre, reference_spread = _robust(reference_scores)
-    return float(centre + (threshold - reference_centre) * spread / reference_spread)
-
-
 def _without_suspects(
-    candidates: Sequence[Candidate], limit: float, n_most: int, left_out: dict[str, str]
+    candidates: Sequence[Candidate], judge: Suspicion, limit: float, n_most: int, left_out: dict[str, str]
 ) -> list[Candidate]:
-    suspects = [each for each in candidates if each.score > limit and each.label != "good"]
-    worst = {each.sha256 for each in sorted(suspects, key=lambda each: -each.score)[:n_most]}
+    suspects = [each for each in candidates if judge.scores[each.sha256] > limit and each.label != "good"]
+    worst = {each.sha256 for each in sorted(suspects, key=lambda each: -judge.scores[each.sha256])[:n_most]}
     for sha256 in worst:
-        left_out[sha256] = "suspect: it scores high even when tonight's drift is taken away"
+        left_out[sha256] = f"{SUSPECT}: to {judge.judge} it scores high even when tonight's drift is taken away"
     return [each for each in candidates if each.sha256 not in worst]
-
-
-def _robust(scores: NDArray[np.float64]) -> tuple[float, float]:
-    centre = float(np.median(scores))
-    spread = MAD_TO_SD * float(np.median(np.abs(scores - centre)))
-    return centre, spread if spread > 0.0 else float(scores.std()) or 1.0

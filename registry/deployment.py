@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from detectors.artifact import REFERENCE, load_version, read_manifest
 from drift.reference import Reference
 from halfsigma import ArtifactError, DriftError, RegistryError, StoreError, UnknownVersion
-from registry import audit, lines, moves, outbox, retrains
+from registry import approval, audit, lines, moves, outbox, retrains
 from registry.store import TAG_BASE, TAG_ORIGIN, TAG_RESTORED, MlflowStore, NewVersion
 from registry.tables import Line, utc_now
 
@@ -88,7 +88,10 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
             moves.end(session, line, under_way)  # it never moved the alias, or was recorded
         mirror(session, line, actual)
         return Deployment.of(actual)
+    ours = under_way if under_way is not None and (under_way.start, under_way.to) == (before, wanted) else None
     refusal = "the alias was taken away" if wanted is None else unusable(session, line, store, wanted, cache=cache)
+    if refusal is None and wanted is not None and ours is None and wanted != mirrored.get("previous"):
+        refusal = approval.is_missing(session, line, wanted, replaces=before)  # to roll back, one person is enough
     if refusal is not None:
         if before is None:
             raise UnknownVersion(
@@ -102,7 +105,6 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
     if actual.get("challenger") == wanted:
         store.set_alias(line.name, "challenger", None)
     actual = store.aliases(line.name)
-    ours = under_way if under_way is not None and (under_way.start, under_way.to) == (before, wanted) else None
     if lines.move_champion(session, line, start=before, to=wanted, at=at):
         action, actor = (ours.action, ours.actor) if ours else ("promoted", SOMEBODY)
         reason = {"reason": MOVED_IN_MLFLOW} if ours is None else {}

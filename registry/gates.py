@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import betabinom, binom
+from scipy.stats import betabinom, binom, norm
 
 DETECTION_MARGIN = 0.02
 """AUROC that a challenger may lose against the champion on the same images."""
@@ -22,6 +22,16 @@ CHANCE_OF_REJECTIONS = 0.01
 """A good challenger is refused for its false positives once in a hundred retrains."""
 GOLDEN_CONFIDENCE = 0.90
 """Lower, since a missed defect costs more than a retrain that waits: 4 of 4 lost are enough."""
+KIND_MARGIN = 0.05
+"""Share of the fresh goods by which a kind of labelled defects may sink among them."""
+KIND_CONFIDENCE = 0.99
+"""An equal challenger is refused for a kind once in a hundred retrains."""
+PLACE_NOISE = 0.1
+"""Standard deviation of a defect's place between two equal fits: benchmarks/gates_on_tiles.py measures 0.10."""
+KIND_NOISE = 0.03
+"""The same of a kind's mean place, which more images of the kind do not make smaller: what the two were fitted on differs."""
+MOST_LOSS = 0.5
+"""A defect that sank below half of the goods is lost; how far below says no more."""
 N_RESAMPLES = 2000
 
 
@@ -185,6 +195,68 @@ def recall_gate(champion_caught: NDArray[np.bool_], challenger_caught: NDArray[n
     )
 
 
+def kinds_gate(
+    *,
+    champion_good: NDArray[np.float64],
+    champion_defect: NDArray[np.float64],
+    challenger_good: NDArray[np.float64],
+    challenger_defect: NDArray[np.float64],
+    kinds: Sequence[str],
+) -> Gate:
+    """No kind of labelled defect stands out less from fresh goods than it did to the champion, however rare it is.
+
+    A defect's place is the share of fresh goods that score below it; the recall at one threshold would see only defects
+    near it. Places are compared image by image, and a loss counts for `MOST_LOSS` at most, so that one image among
+    several decides nothing. Fails for a kind whose mean loss is above `KIND_MARGIN` with `KIND_CONFIDENCE`, shared among
+    the kinds: against what two equal fits differ by, in the image (`PLACE_NOISE`) and in the kind (`KIND_NOISE`). The
+    spread of the losses themselves would be no measure of doubt: a forgotten kind loses unevenly.
+
+    Args:
+        champion_good, challenger_good: (n,), the same fresh goods, new to both.
+        champion_defect, challenger_defect: (m,), the same labelled defects, new to both.
+        kinds: of the m defects, ``""`` where nobody named one.
+    """
+    names = np.array(kinds)
+    before, after = _places(champion_good, champion_defect), _places(challenger_good, challenger_defect)
+    z = float(norm.isf((1.0 - KIND_CONFIDENCE) / len(set(kinds))))
+    lost: list[str] = []
+    worst, worst_excess, value, limit = "", -np.inf, 1.0, 0.0
+    for name in sorted(set(kinds)):
+        own = names == name
+        loss = float(np.minimum(before[own] - after[own], MOST_LOSS).mean())
+        allowed = KIND_MARGIN + z * float(np.hypot(PLACE_NOISE / np.sqrt(own.sum()), KIND_NOISE))
+        if loss > allowed:
+            lost.append(name)
+        if loss - allowed > worst_excess:
+            worst, worst_excess = name, loss - allowed
+            value, limit = float(after[own].mean()), float(before[own].mean()) - allowed
+    shown = f"; forgotten: {', '.join(name or 'unnamed' for name in lost)}" if lost else ""
+    return Gate(
+        "golden_kinds",
+        not lost,
+        value,
+        limit,
+        f"of {len(set(kinds))} kinds of labelled defects {worst or 'unnamed'} fares worst: above {value:.0%} of the fresh "
+        f"goods, to the champion above {before[names == worst].mean():.0%} ({int((names == worst).sum())} images){shown}",
+    )
+
+
+def labels_gate(n_labelled: int, *, least: int) -> Gate:
+    """Enough defects of the line are labelled for the other gates to mean what the line asks of them."""
+    missing = max(least - n_labelled, 0)
+    reason = f"{n_labelled} labelled defects, the line asks for {least}" + (
+        f": label {missing} more" if missing else ""
+    )
+    return Gate("labelled_defects", not missing, float(n_labelled), float(least), reason)
+
+
+def _places(good: NDArray[np.float64], defect: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m,) share of goods below each defect, ties count half."""
+    ordered = np.sort(good)
+    below = np.searchsorted(ordered, defect, side="left") + np.searchsorted(ordered, defect, side="right")
+    return below / (2.0 * good.size)
+
+
 def shift_gate(bulk_shift_sd: float, low: float, high: float) -> Gate:
     """Fresh goods lie where the challenger's own reference lies: the interval reaches below half a sigma."""
     nearest = 0.0 if low <= 0.0 <= high else min(abs(low), abs(high))
@@ -215,6 +287,4 @@ def round_trip_gate(before: NDArray[np.float64], after: NDArray[np.float64]) -> 
 
 def auroc(good: NDArray[np.float64], defect: NDArray[np.float64]) -> float:
     """Probability that a defect scores above a good image, ties count half (Mann–Whitney)."""
-    ordered = np.sort(good)
-    below = np.searchsorted(ordered, defect, side="left") + np.searchsorted(ordered, defect, side="right")
-    return float(below.mean() / (2.0 * good.size))
+    return float(_places(good, defect).mean())

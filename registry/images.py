@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from halfsigma import UnknownImage, UsageError
 from registry.database import insert
 from registry.scores import storable
-from registry.tables import LABELS, Image, Line, table_of, utc_now
+from registry.tables import KIND_CHARS, LABELS, Image, Line, table_of, utc_now
 
+KIND = re.compile(rf"[\w-]{{1,{KIND_CHARS}}}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 NAMES_LISTED = 5  # of the unknown images in an error message
 HASHES_A_QUERY = 500  # SQLite's oldest limit on parameters is 999
@@ -44,9 +45,15 @@ def remember(session: Session, line: Line, paths: Mapping[str, str]) -> None:
 
 
 def label(
-    session: Session, line: Line, targets: Sequence[str | Path], as_label: str, *, at: datetime | None = None
+    session: Session,
+    line: Line,
+    targets: Sequence[str | Path],
+    as_label: str,
+    *,
+    kind: str | None = None,
+    at: datetime | None = None,
 ) -> int:
-    """Say of images, given by file or by sha256, that they are good or a defect; how many images that were.
+    """Say of images, given by file or by sha256, that they are good or a defect (of a kind); how many images that were.
 
     A file that is there is known by its content, wherever it lies; one that is gone by the path it was last
     seen at. Raises UnknownImage, having labelled nothing, when the line never saw one of them.
@@ -54,6 +61,11 @@ def label(
     if as_label not in LABELS:
         raise UsageError(
             f"label {as_label!r}, expected one of {', '.join(LABELS)}", hint="write --as good or --as defect"
+        )
+    if kind is not None and (as_label != "defect" or not KIND.fullmatch(kind)):
+        raise UsageError(
+            f"kind {kind!r} of a {as_label}, expected a defect's, in at most {KIND_CHARS} letters, digits, '-', '_'",
+            hint="for example: --as defect --kind crack",
         )
     found: set[str] = set()
     unknown: list[str] = []
@@ -73,7 +85,7 @@ def label(
         session.execute(
             update(IMAGE)
             .where(IMAGE.c.line_id == line.id, IMAGE.c.sha256.in_(some))
-            .values(label=as_label, labelled_at=when)
+            .values(label=as_label, labelled_at=when, kind=kind)
         )
     return len(found)
 
@@ -96,6 +108,17 @@ def labelled(session: Session, line: Line, as_label: str) -> list[Image]:
             .order_by(Image.labelled_at, Image.sha256)
         )
     )
+
+
+def golden_set(session: Session, line: Line, *, most: int) -> list[Image]:
+    """At most so many labelled defects, of every kind in turn, the last labelled first: a rare kind is never crowded out."""
+    by_kind: dict[str, list[Image]] = {}
+    for image in reversed(labelled(session, line, "defect")):
+        by_kind.setdefault(image.kind or "", []).append(image)
+    taken: list[Image] = []
+    for turn in range(max(map(len, by_kind.values()), default=0)):
+        taken += [own[turn] for _, own in sorted(by_kind.items()) if turn < len(own)]
+    return taken[:most]
 
 
 def set_kept(session: Session, line: Line, kept_paths: Mapping[str, str]) -> None:

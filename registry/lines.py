@@ -32,9 +32,15 @@ from registry.tables import (
 LINE_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LINE_NAME_CHARS}}}")  # MLflow's model name is halfsigma.<line>
 NAMES_LISTED = 10  # of the known lines in an error message
 DEFAULT_FPR_BUDGET = 0.01
-NIGHTS = {"shadow_nights": 1, "probation_nights": 0, "cooldown_nights": 0, "retrain_budget": 1}
-"""A line's settings that are counted, and the least of each."""
-MOST_NIGHTS = 366
+COUNTED = {
+    "shadow_nights": (1, 366),
+    "probation_nights": (0, 366),
+    "cooldown_nights": (0, 366),
+    "retrain_budget": (1, 30),
+    "approvals": (1, 10),
+    "min_labels": (0, 100_000),
+}
+"""A line's settings that are counted, with the least and the most of each."""
 
 
 def create_line(
@@ -101,9 +107,9 @@ def update_line(
     time_zone: str | None = None,
     fpr_budget: float | None = None,
     latency_budget_ms: float | None = None,
-    nights: Mapping[str, int | None] | None = None,
+    counted: Mapping[str, int | None] | None = None,
 ) -> Line:
-    """Change what is given and leave the rest; ``nights`` are those of `NIGHTS`."""
+    """Change what is given and leave the rest; ``counted`` are those of `COUNTED`."""
     if policy is not None:
         check_policy(policy)
     if time_zone is not None:
@@ -116,8 +122,8 @@ def update_line(
         "fpr_budget": fpr_budget,
         "latency_budget_ms": latency_budget_ms,
     }
-    for name, value in (nights or {}).items():
-        _check_nights(name, value)
+    for name, value in (counted or {}).items():
+        _check_counted(name, value)
         given[name] = value
     values = {column: value for column, value in given.items() if value is not None}
     if values:
@@ -311,12 +317,11 @@ def night_of(instant: datetime, time_zone: str) -> date:
     return instant.astimezone(check_time_zone(time_zone)).date()
 
 
-def _check_nights(name: str, value: int | None) -> None:
-    least = NIGHTS[name]
-    if value is not None and not least <= value <= MOST_NIGHTS:
+def _check_counted(name: str, value: int | None) -> None:
+    least, most = COUNTED[name]
+    if value is not None and not least <= value <= most:
         raise UsageError(
-            f"{name.replace('_', ' ')} {value}, expected {least} to {MOST_NIGHTS}",
-            hint="see halfsigma configure --help",
+            f"{name.replace('_', ' ')} {value}, expected {least} to {most}", hint="see halfsigma configure --help"
         )
 
 

@@ -4,7 +4,7 @@
 
     requested → curated → fitted → gated → registered → promoted
         ↑           ╲        ╲       ╲         ├──────→ waiting → promoted | rejected
-        │            ╲        ╲       ╲        ├──────→ shadow → promoted | rejected
+        │            ╲        ╲       ╲        ├──────→ shadow → promoted | waiting | rejected
         └── failed ←──┴────────┴───────┴───────┴──────→ rejected
                  (from any state before the end)
 
@@ -31,7 +31,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "fitted": frozenset({"gated", "failed"}),
     "gated": frozenset({"registered", "failed"}),
     "registered": frozenset({"promoted", "waiting", "shadow", "rejected", "failed"}),
-    "shadow": frozenset({"promoted", "rejected", "failed"}),
+    "shadow": frozenset({"promoted", "waiting", "rejected", "failed"}),
     "waiting": frozenset({"promoted", "rejected", "failed"}),
     "failed": frozenset({"requested"}),
     "promoted": frozenset(),

@@ -77,6 +77,7 @@ COVARIATES = (
 """The covariate columns of a score, named and ordered as ``detectors/covariates.py`` names them."""
 
 LINE_NAME_CHARS = 64
+KIND_CHARS = 64
 SHA256_CHARS = 64  # hexadecimal
 
 
@@ -192,6 +193,8 @@ class Line(Base):
     probation_nights: Mapped[int] = mapped_column(server_default="5")
     cooldown_nights: Mapped[int] = mapped_column(server_default="2")
     retrain_budget: Mapped[int] = mapped_column(server_default="5")
+    approvals: Mapped[int] = mapped_column(server_default="1")
+    min_labels: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime]
 
 
@@ -262,6 +265,7 @@ class Image(Base):
     path: Mapped[str]
     label: Mapped[str | None]
     labelled_at: Mapped[datetime | None]
+    kind: Mapped[str | None] = mapped_column(String(KIND_CHARS))
     kept_path: Mapped[str | None]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from registry.gates import (
     Gate,
     detection_gate,
     false_positives_gate,
+    kinds_gate,
+    labels_gate,
     latency_gate,
     recall_gate,
     round_trip_gate,
@@ -43,7 +46,8 @@ class Trial:
         reloaded: the challenger, saved and loaded again.
         twin: fitted as the challenger, but without ``probes``, so that they are new to it.
         probes: fresh good photographs; read one after the other, several times: they need not be in memory at once.
-        golden: labelled defects of the line, possibly none.
+        golden: labelled defects of the line with their kinds (``""`` where nobody named one), possibly none.
+        n_labelled, least_labels: labelled defects of the line, and how many it asks for.
         fitted_scores: of the first probes by the challenger as it was fitted, before it was ever saved; without them
             the round trip is that of ``challenger``.
     """
@@ -53,8 +57,10 @@ class Trial:
     reloaded: DetectorVersion
     twin: DetectorVersion
     probes: Iterable[Pixels]
-    golden: Iterable[Pixels]
+    golden: Iterable[tuple[Pixels, str]]
     fitted_scores: Sequence[float] | None = None
+    n_labelled: int = 0
+    least_labels: int = 0
 
 
 def run_trial(
@@ -100,11 +106,34 @@ def run_trial(
         _latency(trial, budget_ms=latency_budget_ms),
         _round_trip(trial),
     ]
-    caught = np.array([[v.score(each).rejected for v in (trial.champion, trial.challenger)] for each in trial.golden])
-    if caught.size:
-        passed.insert(2, recall_gate(caught[:, 0], caught[:, 1]))
+    passed[2:2] = _golden(trial, champion_good, twin_good)
     progress("gates", 3, 3)
     return passed
+
+
+def _golden(trial: Trial, champion_good: NDArray[np.float64], twin_good: NDArray[np.float64]) -> list[Gate]:
+    """The gates on labelled defects; places among fresh goods are the twin's, since the challenger knows the goods."""
+    gates = [labels_gate(trial.n_labelled, least=trial.least_labels)] if trial.least_labels else []
+    caught, placed, kinds = [], [], []
+    for pixels, kind in trial.golden:
+        judged = [version.score(pixels) for version in (trial.champion, trial.challenger, trial.twin)]
+        caught.append([each.rejected for each in judged[:2]])
+        placed.append([judged[0].score, judged[2].score])
+        kinds.append(kind)
+    if not caught:
+        return gates
+    recalls, scores = np.array(caught), np.array(placed)
+    return [
+        *gates,
+        recall_gate(recalls[:, 0], recalls[:, 1]),
+        kinds_gate(
+            champion_good=champion_good,
+            champion_defect=scores[:, 0],
+            challenger_good=twin_good,
+            challenger_defect=scores[:, 1],
+            kinds=kinds,
+        ),
+    ]
 
 
 def _scores(version: DetectorVersion, images: Sequence[Pixels]) -> NDArray[np.float64]:
@@ -112,7 +141,10 @@ def _scores(version: DetectorVersion, images: Sequence[Pixels]) -> NDArray[np.fl
 
 
 def _shift(twin: DetectorVersion, scores: NDArray[np.float64], *, night: date) -> Gate:
-    measured = measure(Reference(twin.reference_scores), [Window(night=night, scores=scores)]).tonight
+    """A grown twin's probes are of the added condition alone, so they are held against the added part of its reference."""
+    n_added = cast("int", twin.provenance.get("n_added", twin.reference_scores.size))
+    reference = Reference(twin.reference_scores[-n_added:])
+    measured = measure(reference, [Window(night=night, scores=scores)]).tonight
     if measured is None:
         return shift_gate(0.0, -np.inf, np.inf)
     return shift_gate(measured.estimate, measured.low, measured.high)

@@ -4,9 +4,8 @@ Yu et al., "FastFlow: Unsupervised Anomaly Detection and Localization via 2D Nor
 Numbers of equations are the paper's. Its affine coupling is RealNVP's (Dinh et al. 2017) with the subnet of figure 2:
 two convolutions that keep rows and columns, 3 × 3 and 1 × 1 in turn from step to step.
 
-What the paper leaves open follows the implementations that reach its figures: scales are softly clamped by tanh, each
-step ends with a learned scale and offset per channel and a fixed permutation, and the maps are layer-normalised first.
-Here that has no parameters, so that a flow serves images of any size.
+What the paper leaves open follows the implementations that reach its figures: scales are softly clamped by tanh, and each
+step ends with a learned scale and offset per channel and a fixed permutation.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from detectors.networks.maps import Standardise, channels_first
+from detectors.networks.maps import Project
 
 STEPS = 8
 """Steps of a flow behind a convolutional backbone (section 4.3 of the paper)."""
@@ -125,39 +123,26 @@ class FastFlow(nn.Module):  # type: ignore[misc]
 
     def forward(self, pyramid: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Maps of (n, channels, rows, columns) → z and log |det J| of each."""
-        return [flow(normalise(level)) for flow, level in zip(self.flows, pyramid, strict=True)]
+        return [flow(level) for flow, level in zip(self.flows, pyramid, strict=True)]
 
 
-class LikelyPyramid(nn.Module):  # type: ignore[misc]
-    """What is trained, and afterwards scores: flows on standardised maps, and the map of what is unlikely.
+class LikelyMap(nn.Module):  # type: ignore[misc]
+    """What is trained, and afterwards scores: a flow of projected patches, and the map of what is unlikely.
 
     Args:
-        channels: of the pyramid's maps, finest first.
+        channels: of the backbone's map.
+        dimensions: of the projected one, which the flow reads.
         generator: of the permutations.
     """
 
-    def __init__(self, channels: Sequence[int], *, generator: torch.Generator) -> None:
+    def __init__(self, channels: int, dimensions: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.standardise = Standardise(channels)
-        self.network = FastFlow(channels, generator=generator)
+        self.project = Project(channels, dimensions)
+        self.network = FastFlow((dimensions,), generator=generator)
 
-    def flowed(self, pyramid: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """z and log |det J| of each level."""
-        return self.network(self.standardise(pyramid))
-
-    def forward(self, *maps: Tensor) -> Tensor:
-        """(n, rows, columns, channels) each, finest first → (n, rows, columns) of the finest: the levels' mean."""
-        found = unlikelihood_maps(self.flowed(channels_first(maps)))
-        size = found[0].shape[-2:]
-        enlarged = [
-            functional.interpolate(each[:, None], size=size, mode="bilinear", align_corners=False) for each in found
-        ]
-        return torch.stack(enlarged).mean(dim=0)[:, 0]
-
-
-def normalise(level: Tensor) -> Tensor:
-    """Layer normalisation of one image's map over channels, rows and columns, without parameters."""
-    return functional.group_norm(level, 1)
+    def forward(self, maps: Tensor) -> Tensor:
+        """(n, rows, columns, channels) → (n, rows, columns)."""
+        return unlikelihood_maps(self.network([self.project(maps)]))[0]
 
 
 def negative_log_likelihood(flowed: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -1,43 +1,39 @@
-"""Around a network that reads a pyramid: maps on one scale before it, a smooth anomaly map behind it."""
+"""Around a network that reads a backbone's map: features on one scale before it, a smooth anomaly map behind it."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LEAST_SD = 1e-6
-"""A channel that never changes stays at 0."""
 _REACH_SD = 4
 """Where a Gaussian is cut off."""
 
 
-class Standardise(nn.Module):  # type: ignore[misc]  # torch is not followed
-    """Each channel by its mean and standard deviation over good images.
+class Project(nn.Module):  # type: ignore[misc]  # torch is not followed
+    """A fixed linear map of features to fewer dimensions on one scale, learned from good images before training.
 
-    Channels of a backbone differ in scale by orders of magnitude; untouched, the loudest would decide alone.
+    Channels of a backbone differ in scale by orders of magnitude and repeat one another; untouched, the loudest would
+    decide alone.
 
     Args:
-        channels: of the maps.
+        channels: of the map.
+        dimensions: of the projected one.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: int, dimensions: int) -> None:
         super().__init__()
-        for level, width in enumerate(channels):
-            self.register_buffer(f"mean{level}", torch.zeros(width, 1, 1))
-            self.register_buffer(f"sd{level}", torch.ones(width, 1, 1))
-        self._n_levels = len(channels)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("matrix", torch.zeros(channels, dimensions))
 
-    def learn(self, moments: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Take (mean, sd), (channels,) each, of every level."""
-        for level, (mean, sd) in enumerate(moments):
-            getattr(self, f"mean{level}").copy_(mean.view(-1, 1, 1))
-            getattr(self, f"sd{level}").copy_(sd.clamp(min=LEAST_SD).view(-1, 1, 1))
+    def learn(self, mean: Tensor, matrix: Tensor) -> None:
+        """(channels,), taken away first, and (channels, dimensions)."""
+        self.mean.copy_(mean)
+        self.matrix.copy_(matrix)
 
-    def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        return [(level - getattr(self, f"mean{i}")) / getattr(self, f"sd{i}") for i, level in enumerate(pyramid)]
+    def forward(self, maps: Tensor) -> Tensor:
+        """(n, rows, columns, channels), as runtimes give maps, → (n, dimensions, rows, columns)."""
+        return ((maps - self.mean) @ self.matrix).permute(0, 3, 1, 2)
 
 
 def smoothed(maps: Tensor, *, sigma: float) -> Tensor:
@@ -49,8 +45,3 @@ def smoothed(maps: Tensor, *, sigma: float) -> Tensor:
     padded = functional.pad(maps[:, None], (reach, reach, reach, reach), mode="replicate")
     across = functional.conv2d(padded, bell.view(1, 1, 1, -1))
     return functional.conv2d(across, bell.view(1, 1, -1, 1))[:, 0]
-
-
-def channels_first(maps: Sequence[Tensor]) -> list[Tensor]:
-    """(n, rows, columns, channels), as runtimes give maps, → (n, channels, rows, columns)."""
-    return [each.permute(0, 3, 1, 2) for each in maps]

@@ -18,18 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detectors.networks.maps import Standardise, channels_first, smoothed
+from detectors.networks.maps import Project
 
 # What a block does to rows and columns.
 _Resize = Literal["halve", "keep", "double"]
 BOTTLENECK_EXPANSION = 4
 """A bottleneck block is this much narrower inside (He et al. 2016)."""
-SIGMA_PX = 4.0
-"""Of the Gaussian that smooths the anomaly map (section 4.1)."""
 LEAST_NORM = 1e-8
 """A position without any features has no direction; its cosine is 0."""
-FINEST_STRIDE_PX = 4
-"""Pixels from cell to cell of the pyramid's finest map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +48,8 @@ class Recipe:
     signed: bool = False
 
 
-COMPACT = Recipe(embedding_blocks=1, decoder_blocks=(1, 1, 1))
-"""For CPUs: one basic block where the paper's smallest has two."""
+COMPACT = Recipe(embedding_blocks=1, decoder_blocks=(1,))
+"""For CPUs: of one map, with one basic block where the paper's smallest has two."""
 RESNET18 = Recipe()
 """The paper's for ResNet-18."""
 WIDE_RESNET50 = Recipe(bottleneck_blocks=True, width_factor=2, embedding_blocks=3, decoder_blocks=(3, 4, 6))
@@ -101,32 +97,24 @@ class ReverseDistillation(nn.Module):  # type: ignore[misc]  # torch is not foll
         return decoded[::-1]
 
 
-class DistilledPyramid(nn.Module):  # type: ignore[misc]
-    """What is trained, and afterwards scores: the network on standardised maps, and the smoothed anomaly map.
+class DistilledMap(nn.Module):  # type: ignore[misc]
+    """What is trained, and afterwards scores: the network on projected patches, and the smoothed anomaly map.
 
     Args:
-        channels: of the pyramid's maps, finest first.
+        channels: of the backbone's map.
+        dimensions: of the projected one, which the network reads.
         recipe: of the network.
     """
 
-    def __init__(self, channels: Sequence[int], recipe: Recipe) -> None:
+    def __init__(self, channels: int, dimensions: int, recipe: Recipe) -> None:
         super().__init__()
-        self.standardise = Standardise(channels)
-        self.network = ReverseDistillation(channels, replace(recipe, signed=True))  # standardised maps have both signs
+        self.project = Project(channels, dimensions)
+        self.network = ReverseDistillation((dimensions,), replace(recipe, signed=True))  # projections have both signs
 
-    def both(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """What the encoder saw, standardised, and what the decoder makes of it."""
-        encoded = self.standardise(pyramid)
-        return encoded, self.network(encoded)
-
-    def forward(self, *maps: Tensor) -> Tensor:
-        """(n, rows, columns, channels) each, finest first → (n, rows, columns) of the finest.
-
-        The paper enlarges to the image's size and smooths with σ = 4 px. On the grid of stride 4 that is σ = 1.
-        """
-        encoded, decoded = self.both(channels_first(maps))
-        found = anomaly_map(encoded, decoded, size=encoded[0].shape[-2:])
-        return smoothed(found, sigma=SIGMA_PX / FINEST_STRIDE_PX)
+    def forward(self, maps: Tensor) -> Tensor:
+        """(n, rows, columns, channels) → (n, rows, columns)."""
+        encoded = [self.project(maps)]
+        return distances(encoded, self.network(encoded))[0]
 
 
 def distances(encoded: Sequence[Tensor], decoded: Sequence[Tensor]) -> list[Tensor]:

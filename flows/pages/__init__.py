@@ -4,9 +4,17 @@
 """
 
 from flows.pages.bakeoff import BakeoffPage, BakeoffRow
+from flows.pages.contact_sheet import ContactSheet, SheetGroup, SheetImage
 from flows.pages.drill import DrillLadder, DrillPage, DrillStep
 from flows.pages.images import heatmap_overlay
-from flows.pages.render import render_bakeoff, render_drill, render_report, render_story
+from flows.pages.mosaic import write_mosaic
+from flows.pages.render import (
+    render_bakeoff,
+    render_contact_sheet,
+    render_drill,
+    render_report,
+    render_story,
+)
 from flows.pages.story import (
     CauseRow,
     Chapter,
@@ -30,6 +38,7 @@ __all__ = [
     "CauseRow",
     "Chapter",
     "Command",
+    "ContactSheet",
     "Curation",
     "Distribution",
     "DrillLadder",
@@ -40,6 +49,8 @@ __all__ = [
     "ImagePanel",
     "NightRow",
     "Report",
+    "SheetGroup",
+    "SheetImage",
     "Story",
     "Thumbnail",
     "VersionRow",
@@ -47,7 +58,9 @@ __all__ = [
     "heatmap_overlay",
     "nights_table",
     "render_bakeoff",
+    "render_contact_sheet",
     "render_drill",
     "render_report",
     "render_story",
+    "write_mosaic",
 ]

@@ -14,6 +14,8 @@ from flows.pages.charts import Scale, svg
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 16, 44
 _LABEL_PX = 7.0
 """Of a letter, so that a name at the right edge is written to the left of its mark."""
+_LINE_PX, _NAME_PX = 14, 90
+"""Names nearer to each other than this would lie on each other."""
 _ROW_PX = 34
 
 
@@ -45,8 +47,13 @@ def cost_chart(rows: Sequence[BakeoffRow], *, budget_ms: float | None, width: in
         marks.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>')
     marks.append(f'<line class="axis" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{bottom}" y2="{bottom}"/>')
     marks.append(f'<text class="tick" x="{width - _RIGHT}" y="{height - 6}" text-anchor="end">ms an image →</text>')
-    for row in sorted(rows, key=lambda each: each.recommended):  # the recommended one on top
+    written: list[tuple[float, float]] = []
+    for row in sorted(rows, key=lambda each: (each.recommended, -each.auroc)):  # the recommended one on top
         x, y = x_of(row.latency_ms), y_of(row.auroc)
+        baseline = y + 4
+        while any(abs(baseline - other) < _LINE_PX and abs(x - beside) < _NAME_PX for beside, other in written):
+            baseline += _LINE_PX
+        written.append((x, baseline))
         kind = "after chosen" if row.recommended else "before"
         to_left = x + 14 + _LABEL_PX * len(row.family) > width - _RIGHT
         place = f'x="{x - 11:.1f}" text-anchor="end"' if to_left else f'x="{x + 11:.1f}"'
@@ -54,7 +61,7 @@ def cost_chart(rows: Sequence[BakeoffRow], *, budget_ms: float | None, width: in
         marks.append(
             f"<g><title>{escape(row.family)}: AUROC {row.auroc:.3f}, {row.latency_ms:.1f} ms</title>"
             f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{8 if row.recommended else 6}"/>'
-            f'<text class="key" {place} y="{y + 4:.1f}"{weight}>{escape(row.family)}</text></g>'
+            f'<text class="key" {place} y="{baseline:.1f}"{weight}>{escape(row.family)}</text></g>'
         )
     return svg(width, height, marks, "AUROC over the time of one image, by family")
 
@@ -70,8 +77,7 @@ def drift_chart(rows: Sequence[BakeoffRow], *, width: int = 550) -> Markup:
 
     bottom = height - _BOTTOM
     marks = []
-    for k in range(5):
-        tick = floor + (1.0 - floor) * k / 4
+    for tick in auroc_ticks(floor):
         x = x_of(tick)
         marks.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
         marks.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:.2f}</text>')
@@ -103,15 +109,24 @@ def auroc_floor(values: Sequence[float]) -> float:
     """A round lower end of an AUROC axis below all of them.
 
     >>> auroc_floor([0.93, 0.81]), auroc_floor([0.97]), auroc_floor([])
-    (0.7, 0.9, 0.5)
+    (0.8, 0.9, 0.5)
     """
     return max(0.0, min(0.9, math.floor((min(values, default=0.52) - 0.01) * 10) / 10))
 
 
+def auroc_ticks(floor: float) -> list[float]:
+    """Round values from the floor to 1.
+
+    >>> auroc_ticks(0.7), auroc_ticks(0.9)
+    ([0.7, 0.8, 0.9, 1.0], [0.9, 0.92, 0.94, 0.96, 0.98, 1.0])
+    """
+    step = 0.02 if floor >= 0.9 else 0.05 if floor >= 0.8 else 0.1
+    return [round(floor + k * step, 2) for k in range(round((1.0 - floor) / step) + 1)]
+
+
 def _auroc_axis(floor: float, y_of: Scale, *, right: int) -> list[str]:
     marks = []
-    for k in range(5):
-        tick = floor + (1.0 - floor) * k / 4
+    for tick in auroc_ticks(floor):
         y = y_of(tick)
         marks.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         marks.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.2f}</text>')

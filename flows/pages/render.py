@@ -11,6 +11,7 @@ from flows.pages import words
 from flows.pages.bakeoff import BakeoffPage
 from flows.pages.bakeoff_charts import cost_chart, drift_chart
 from flows.pages.charts import distribution_chart, timeline_chart
+from flows.pages.contact_sheet import ContactSheet
 from flows.pages.drill import DrillPage
 from flows.pages.drill_charts import auroc_floor, before_after_chart, drill_shift_chart
 from flows.pages.images import data_uri, heatmap_overlay
@@ -41,12 +42,17 @@ def render_drill(drill: DrillPage, path: Path) -> Path:
     return _write("drill.html.j2", path, drill=drill)
 
 
+def render_contact_sheet(sheet: ContactSheet, path: Path) -> Path:
+    """Write the page of a curation to `path`, smaller than `MAX_BYTES`; returns the path."""
+    return _write("contact_sheet.html.j2", path, sheet=sheet)
+
+
 def render_bakeoff(page: BakeoffPage, path: Path) -> Path:
     """Write the page of a bake-off to `path`, smaller than `MAX_BYTES`; returns the path."""
     return _write("bakeoff.html.j2", path, page=page)
 
 
-def _write(template: str, path: Path, **content: Story | Report | DrillPage | BakeoffPage) -> Path:
+def _write(template: str, path: Path, **content: Story | Report | DrillPage | BakeoffPage | ContactSheet) -> Path:
     text = ""
     for side_px in _PICTURE_SIDES_PX:
         text = _environment(side_px).get_template(template).render(**content)
@@ -74,6 +80,7 @@ def _environment(side_px: int) -> Environment:
         picture=partial(data_uri, max_side_px=side_px),
         thumbnail=partial(data_uri, max_side_px=side_px // 3),
         strip=partial(data_uri, max_side_px=side_px * 2 // 5),
+        sheet_thumbnail=partial(data_uri, max_side_px=side_px // 4),
         overlay=partial(_overlay, side_px=side_px),
     )
     environment.globals.update(

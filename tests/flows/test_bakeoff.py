@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from detectors import patchcore
 from detectors.families import FAMILIES
 from detectors.images import list_images
 from detectors.padim import Padim
@@ -79,7 +80,10 @@ def flaws(tmp_path_factory: pytest.TempPathFactory, write_night: Callable[..., P
 @pytest.fixture(scope="module")
 def bakeoff(workspace: Workspace, parts: Path, flaws: Path) -> Bakeoff:
     families = {name: FAMILIES[name] for name in ("padim", "patchcore")} | {"broken": Broken}
-    return run_bakeoff(workspace, "pad", good_folder=parts, defect_folder=flaws, minutes=MINUTES, families=families)
+    with pytest.MonkeyPatch.context() as quick:
+        for name in ("MIN_FOLDS", "MAX_FOLDS"):
+            quick.setattr(patchcore, name, 4)
+        return run_bakeoff(workspace, "pad", good_folder=parts, defect_folder=flaws, minutes=MINUTES, families=families)
 
 
 def _entry(family: str, rng: np.random.Generator, *, distance: float, latency_ms: float = 10.0) -> Entry:

@@ -58,6 +58,8 @@ def loop(
             ("history", "pad", "--sha256", file_sha256(nights / "quiet" / "part0.png"), "--json"),
             ("history", "pad", "--at", "2026-11-19", "--json"),
             ("history", "pad", "--image", after / "part0.png"),
+            ("label", "pad", after / "part1.png", "--as", "defect", "--kind", "dent", "--json"),
+            ("fit", "pad", "--good", after, "--json"),
         ],
         **hook,
     )
@@ -172,3 +174,8 @@ def test_mlflow_shows_who_deployed_a_version_why_and_of_what(loop: list[Any], lo
     kept = [folder / "audit" / "deployments.json" for folder in folders]
     told = [[change["version"] for change in json.loads(path.read_text())] for path in kept if path.is_file()]
     assert sorted(told) == [[1, 2, 1], [1, 2, 1, 2]]  # each version's as it was when it became champion last
+
+
+def test_a_fit_leaves_out_what_a_person_called_a_defect(loop: list[Any]) -> None:
+    assert loop[15].document == {"line": "pad", "label": "defect", "kind": "dent", "n_labelled": 1}
+    assert (loop[16].document["n_fit"], loop[16].document["deployed"]) == (39, False)

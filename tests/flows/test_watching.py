@@ -16,9 +16,10 @@ from drift.reference import Reference
 from flows import nightly, watching
 from flows.challenger import request_retrain, run_step
 from flows.check import check_line
+from flows.deploying import promote_version
 from flows.settings import Settings
 from flows.workspace import Workspace
-from registry import audit, deployment, history, lines, outbox, promotion, retrains, scores
+from registry import audit, deployment, history, lines, moves, outbox, promotion, retrains, scores
 from registry.database import open_database
 from registry.scores import ScoreRow
 from tests.registry.fake_store import FakeStore
@@ -119,9 +120,9 @@ class Plant:
             done = nightly._respond(self.workspace, check_line(self.workspace, LINE, night=night))
         return done
 
-    def configure(self, **nights: int) -> None:
+    def configure(self, **counted: int) -> None:
         with self.workspace.database.session() as session:
-            lines.update_line(session, lines.get_line(session, LINE), nights=nights)
+            lines.update_line(session, lines.get_line(session, LINE), counted=counted)
 
     def champion(self) -> int:
         with self.workspace.database.session() as session:
@@ -231,6 +232,27 @@ def test_a_rollback_that_is_killed_after_it_moved_the_alias_is_finished_once_by_
     assert plant.told()["rolled_back"] == 1
 
 
+def test_while_somebody_else_is_changing_the_champion_nothing_is_rolled_back_and_the_next_run_looks_again(
+    plant: Plant,
+) -> None:
+    plant.learns[2] = 6.0
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    with plant.workspace.database.session() as session:
+        line = lines.get_line(session, LINE)
+        other = moves.begin(session, line, action="promoted", start=2, to=3, actor="bea", document={})
+    contested = plant.live(FIRST + timedelta(2))
+    assert contested.probation is not None
+    assert contested.probation.outcome == "watching"
+    assert "bea (promoted, version 3) is changing the champion" in contested.probation.reason
+    assert plant.champion() == 2
+    with plant.workspace.database.session() as session:
+        moves.end(session, lines.get_line(session, LINE), other)
+    plant.live(FIRST + timedelta(2))
+    assert plant.champion() == 1
+
+
 def test_what_a_person_promotes_again_after_that_is_the_persons_affair(plant: Plant) -> None:
     plant.learns[2] = 6.0
     plant.live(FIRST)
@@ -333,7 +355,7 @@ def test_a_challenger_in_shadow_is_judged_by_its_own_live_nights(
 ) -> None:
     plant.learns[2] = learned
     with plant.workspace.database.session() as session:
-        lines.update_line(session, lines.get_line(session, LINE), policy="shadow", nights={"shadow_nights": 2})
+        lines.update_line(session, lines.get_line(session, LINE), policy="shadow", counted={"shadow_nights": 2})
     plant.live(FIRST)
     plant.light = 2.0
     states = [plant.live(night, times=2).retrain for night in _nights(3, start=1)]
@@ -359,3 +381,23 @@ def test_a_person_who_promotes_the_challenger_in_shadow_ends_its_shadow(plant: P
             deployment.follow(session, lines_row, plant.store, cache=plant.workspace.cache)  # type: ignore[arg-type]
         assert retrains.get(session, 1).state == "promoted"
     assert plant.champion() == 2
+
+
+@pytest.mark.parametrize("policy", ["auto", "shadow"])
+def test_where_two_people_are_asked_for_no_policy_promotes_and_the_second_does(plant: Plant, policy: str) -> None:
+    with plant.workspace.database.session() as session:
+        counted = {"approvals": 2, "shadow_nights": 1}
+        lines.update_line(session, lines.get_line(session, LINE), policy=policy, counted=counted)
+    plant.live(FIRST)
+    plant.light = 2.0
+    for night in _nights(2, start=1):
+        plant.live(night)
+    assert plant.champion() == 1
+    first = promote_version(plant.workspace, LINE, None, by="ann")
+    assert (first["state"], first["approved_by"], first["champion"]) == ("approved", ["ann"], 1)
+    assert promote_version(plant.workspace, LINE, None, by="ann")["state"] == "approved"
+    second = promote_version(plant.workspace, LINE, None, by="bea")
+    assert (second["state"], second["champion"], second["challenger"]) == ("promoted", 2, None)
+    assert plant.changes()[-1] == ("promoted", 2, "ann and bea")
+    with plant.workspace.database.session() as session:
+        assert retrains.get(session, 1).state == "promoted"

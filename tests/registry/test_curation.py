@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from halfsigma import TooFewImages
-from registry.curation import MAX_FRESH, MIN_FRESH, TWIN_DIFFERENCE, Candidate, Curation, curate, second_look
+from registry.curation import (
+    MAX_FRESH,
+    MIN_FRESH,
+    N_TO_LOOK_AT,
+    TWIN_DIFFERENCE,
+    Candidate,
+    Curation,
+    curate,
+    second_look,
+)
+from registry.suspicion import Suspicion
 
 REFERENCE = np.random.default_rng(0).normal(10.0, 1.0, 300)
 THRESHOLD = 13.0
@@ -24,7 +36,14 @@ def _small(candidates: list[Candidate]) -> Small:
     return {each.sha256: rng.random((16, 16), np.float32) for each in candidates}
 
 
-def _curate(candidates: list[Candidate], *, small: Small | None = None, defect_share: float = 0.0) -> Curation:
+def _curate(
+    candidates: list[Candidate],
+    *,
+    small: Small | None = None,
+    defect_share: float = 0.0,
+    judge: Suspicion | None = None,
+    n_core: int = 0,
+) -> Curation:
     return curate(
         candidates,
         reference_scores=REFERENCE,
@@ -33,7 +52,15 @@ def _curate(candidates: list[Candidate], *, small: Small | None = None, defect_s
         fpr_budget=0.01,
         small_images=_small(candidates) if small is None else small,
         seed=0,
+        judge=judge,
+        n_core=n_core,
     )
+
+
+def _judge(candidates: list[Candidate], scores: NDArray[np.float64]) -> Suspicion:
+    """To which goods score about 5."""
+    judged = {each.sha256: float(score) for each, score in zip(candidates, scores, strict=True)}
+    return Suspicion(judged, np.random.default_rng(9).normal(5.0, 1.0, 200), "drift transfer")
 
 
 def _reasons(curation: Curation, candidates: list[Candidate]) -> dict[int, str]:
@@ -47,7 +74,9 @@ def test_a_quiet_night_is_kept_but_for_the_few_that_the_champion_rejects() -> No
     candidates = _candidates(scores)
     curation = _curate(candidates)
     # ceil(1 % of 100) = 1: the worst of the two suspects
-    assert _reasons(curation, candidates) == {3: "suspect: it scores high even when tonight's drift is taken away"}
+    assert _reasons(curation, candidates) == {
+        3: "suspect: to the champion it scores high even when tonight's drift is taken away"
+    }
     assert [each.sha256 for each in curation.chosen] == [each.sha256 for k, each in enumerate(candidates) if k != 3]
 
 
@@ -59,7 +88,7 @@ def test_a_night_that_drifted_as_a_whole_keeps_its_goods_and_loses_its_defects()
     curation = _curate(candidates, defect_share=0.1)
     assert {k for k in _reasons(curation, candidates) if k >= 90} == set(range(90, 100))
     assert len([k for k in _reasons(curation, candidates) if k < 90]) <= 1
-    assert 44.0 < curation.limit < 52.0
+    assert 44.0 < curation.limit < 75.0
 
 
 def test_no_more_suspects_go_than_the_share_of_defects_asks_for() -> None:
@@ -143,3 +172,58 @@ def test_a_second_look_learns_from_verified_goods_how_far_out_rare_ones_lie() ->
     rng = np.random.default_rng(2)
     reference, scores = rng.lognormal(0.0, 1.0, 300), rng.lognormal(0.5, 1.0, 120)
     assert second_look(scores, reference_scores=reference, cleared=np.zeros(120, bool)).tolist() == []
+
+
+def _burst(n_good: int, n_defect: int, labels: dict[int, str] | None = None) -> tuple[list[Candidate], Suspicion]:
+    """The champion finds nothing unusual; to the judge the last ones are defects."""
+    rng = np.random.default_rng(6)
+    candidates = _candidates(rng.normal(40.0, 2.0, n_good + n_defect), labels)
+    return candidates, _judge(candidates, np.r_[rng.normal(5.3, 1.0, n_good), np.linspace(12.0, 14.0, n_defect)])
+
+
+def test_a_judge_that_knows_the_conditions_names_the_defects_that_the_champion_cannot_tell() -> None:
+    candidates, judge = _burst(270, 12)
+    curation = _curate(candidates, judge=judge)
+    gone = set(_reasons(curation, candidates))
+    assert gone >= set(range(270, 282)) and len(gone) <= 30
+    assert curation.limit <= 12.0 and not curation.waits
+    assert all("to drift transfer" in reason for reason in curation.left_out.values())
+    assert not {k for k in _reasons(_curate(candidates), candidates) if k >= 270} >= {270, 281}
+
+
+def test_a_night_with_many_defects_waits_until_each_of_the_most_suspicious_has_a_label() -> None:
+    candidates, judge = _burst(170, 30)
+    curation = _curate(candidates, judge=judge)
+    assert 0.1 < curation.defect_share < 0.35
+    assert curation.waits.endswith("label the 20 most suspicious ones, 20 of them are not labelled yet")
+    worst = [int(each.sha256, 16) for each in curation.to_look_at]
+    assert worst == list(range(199, 199 - N_TO_LOOK_AT, -1))
+    labels = dict.fromkeys(worst, "defect") | {worst[3]: "good"}
+    some, _ = _burst(170, 30, dict(list(labels.items())[:12]))
+    assert _curate(some, judge=judge).waits.endswith("8 of them are not labelled yet")
+    labelled, _ = _burst(170, 30, labels)
+    done = _curate(labelled, judge=judge)
+    assert [each.sha256 for each in done.to_look_at] == [each.sha256 for each in curation.to_look_at]
+    assert not done.waits and candidates[worst[3]].sha256 in {each.sha256 for each in done.chosen}
+
+
+def test_what_a_person_found_is_counted_against_the_estimated_share() -> None:
+    candidates, judge = _burst(170, 30)
+    n_gone = len(_curate(candidates, judge=judge).left_out)
+    labelled, _ = _burst(170, 30, dict.fromkeys(range(180, 200), "defect"))
+    assert len(_curate(labelled, judge=judge).left_out) == n_gone
+
+
+def test_a_picture_of_no_part_is_left_out_and_nobody_is_asked_to_look_at_it() -> None:
+    candidates = _candidates(np.linspace(9, 11, 80))
+    candidates[4] = replace(candidates[4], score=99.0, fault="wrong_size")
+    curation = _curate(candidates)
+    assert _reasons(curation, candidates) == {4: "no picture of a part: wrong size"}
+    assert candidates[4] not in curation.to_look_at
+
+
+def test_with_verified_goods_fewer_fresh_ones_are_needed_and_cleared_ones_are_kept() -> None:
+    candidates = _candidates(np.linspace(9.0, 11.0, 400), dict.fromkeys(range(0, 400, 40), "good"))
+    curation = _curate(candidates, n_core=200)
+    assert len(curation.chosen) == MAX_FRESH - 200
+    assert {each.sha256 for each in curation.chosen} >= {candidates[k].sha256 for k in range(0, 400, 40)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from registry.gates import (
     auroc,
     detection_gate,
     false_positives_gate,
+    kinds_gate,
+    labels_gate,
     latency_gate,
     live_false_positives_gate,
     live_shift_gate,
@@ -179,3 +182,49 @@ def test_a_drift_on_live_nights_fails_and_nothing_else_does() -> None:
     for verdict in ("stable", "warning", "insufficient", "defect_burst"):
         assert live_shift_gate(0.1, -0.1, 0.3, verdict=verdict).passed
     assert live_shift_gate(math.nan, -math.inf, math.inf, verdict="insufficient").value == 0.0
+
+
+def _kinds(losses: dict[str, list[float]]) -> Any:
+    """100 goods at 0.5, 1.5, … 99.5; to the champion each defect lies above 90 of them, to the challenger above less."""
+    good = np.arange(100) + 0.5
+    kinds = [kind for kind, each in losses.items() for _ in each]
+    after = 90.0 - 100.0 * np.array([loss for each in losses.values() for loss in each])
+    return kinds_gate(
+        champion_good=good,
+        champion_defect=np.full(len(kinds), 90.0),
+        challenger_good=good,
+        challenger_defect=after,
+        kinds=kinds,
+    )
+
+
+def test_a_rare_kind_that_was_forgotten_fails_however_many_others_are_still_seen() -> None:
+    """Four cracks lose 0.45 on average; allowed: 0.05 + normal(0.005) 2.576 × √(0.1² / 4 + 0.03²) = 0.2002."""
+    gate = _kinds({"crack": [0.4, 0.5, 0.5, 0.4], "dent": [0.0] * 100})
+    assert not gate.passed
+    assert "forgotten: crack" in gate.reason
+    assert gate.value == pytest.approx(0.45)
+    assert gate.limit == pytest.approx(0.9 - 0.2002, abs=1e-4)
+
+
+def test_what_equal_fits_differ_by_is_no_forgotten_kind() -> None:
+    assert _kinds({"crack": [0.1, 0.2, 0.2, 0.2], "dent": [0.05] * 100}).passed
+    assert _kinds({"crack": [0.9, 0.0, 0.0, 0.0], "dent": [0.0] * 100}).passed  # one image of four decides nothing
+    assert not _kinds({"crack": [0.1, 0.2, 0.2, 0.2], "dent": [0.2] * 100}).passed  # so many cannot lose so much
+
+
+def test_one_image_of_a_kind_must_lose_very_much() -> None:
+    """Alone: 0.05 + normal(0.01) 2.326 × √(0.1² + 0.03²) = 0.2929."""
+    assert _kinds({"crack": [0.29]}).passed
+    assert not _kinds({"crack": [0.30]}).passed
+
+
+def test_what_the_challenger_sees_better_is_no_loss() -> None:
+    assert _kinds({"crack": [-0.1, -0.05], "dent": [-0.1]}).passed
+
+
+def test_labels_are_counted_against_what_the_line_asks_for() -> None:
+    assert labels_gate(20, least=20).passed
+    gate = labels_gate(18, least=20)
+    assert (gate.passed, gate.value, gate.limit) == (False, 18.0, 20.0)
+    assert "label 2 more" in gate.reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -112,3 +112,33 @@ def test_thousands_of_images_are_found_at_once(session: Session, line: Line) -> 
     images.remember(session, line, {sha256: f"/in/{sha256}.png" for sha256 in hashes})
     assert len(images.find(session, line, [*hashes, "f" * 64])) == 2500
     assert images.label(session, line, hashes, "good") == 2500
+
+
+def test_a_defect_has_a_kind_which_a_later_verdict_replaces(session: Session, line: Line, files: list[Path]) -> None:
+    images.label(session, line, [files[0]], "defect", kind="crack")
+    assert [image.kind for image in images.labelled(session, line, "defect")] == ["crack"]
+    images.label(session, line, [files[0]], "good")
+    assert [image.kind for image in images.labelled(session, line, "good")] == [None]
+
+
+@pytest.mark.parametrize(
+    ("as_label", "kind"), [("good", "crack"), ("defect", ""), ("defect", "a b"), ("defect", "x" * 65)]
+)
+def test_a_kind_is_one_word_about_a_defect(
+    session: Session, line: Line, files: list[Path], as_label: str, kind: str
+) -> None:
+    with pytest.raises(UsageError, match="expected a defect's"):
+        images.label(session, line, [files[0]], as_label, kind=kind)
+    assert images.labelled(session, line, as_label) == []
+
+
+def test_a_rare_kind_is_never_crowded_out_of_the_golden_set(session: Session, line: Line) -> None:
+    hashes = [f"{n:064x}" for n in range(30)]
+    images.remember(session, line, {sha256: f"{sha256}.png" for sha256 in hashes})
+    for n, sha256 in enumerate(hashes):
+        kind = "crack" if n < 2 else None if n == 2 else "dent"
+        images.label(session, line, [sha256], "defect", kind=kind, at=AT + timedelta(minutes=n))
+    chosen = images.golden_set(session, line, most=10)
+    assert [image.sha256 for image in chosen if image.kind == "dent"] == hashes[:-8:-1]  # the last labelled first
+    assert {image.sha256 for image in chosen if image.kind != "dent"} == set(hashes[:3])
+    assert len(images.golden_set(session, line, most=100)) == 30

@@ -196,3 +196,14 @@ def test_a_night_begins_at_midnight_of_the_lines_own_zone(night: date, zone: str
 def test_a_naive_instant_has_no_night() -> None:
     with pytest.raises(UsageError, match="has no time zone"):
         lines.night_of(datetime(2026, 11, 24), "UTC")
+
+
+@pytest.mark.parametrize("name", lines.COUNTED)
+def test_a_counted_setting_keeps_within_its_limits(session: Session, line: Line, name: str) -> None:
+    least, most = lines.COUNTED[name]
+    for value in (least, most):
+        assert getattr(lines.update_line(session, line, counted={name: value}), name) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(UsageError, match=f"expected {least} to {most}"):
+            lines.update_line(session, line, counted={name: value})
+    assert getattr(lines.update_line(session, line, counted={name: None}), name) == most

@@ -26,6 +26,7 @@ LEGAL = {
     ("registered", "rejected"),
     ("registered", "shadow"),
     ("shadow", "promoted"),
+    ("shadow", "waiting"),
     ("shadow", "rejected"),
     ("waiting", "promoted"),
     ("waiting", "rejected"),

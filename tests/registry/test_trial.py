@@ -26,7 +26,7 @@ def _run(
     champion: DetectorVersion, twin: DetectorVersion, probes: list[NDArray[np.uint8]], *, golden: bool = False
 ) -> dict[str, Gate]:
     defective = [cv2.rectangle(probe.copy(), (30, 30), (60, 60), 20, -1) for probe in probes[:5]]
-    trial = Trial(champion, twin, twin, twin, probes, defective if golden else [])
+    trial = Trial(champion, twin, twin, twin, probes, [(each, "dent") for each in defective] if golden else [])
     return {gate.name: gate for gate in run_trial(trial, night=NIGHT, fpr_budget=0.05, latency_budget_ms=5e3, seed=0)}
 
 

@@ -1,4 +1,4 @@
-"""Standardisation and smoothing against numpy and scipy."""
+"""Projection and smoothing against numpy and scipy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from detectors.networks.maps import Standardise, channels_first, smoothed
+from detectors.networks.maps import Project, smoothed
 
 
 def test_smoothing_is_scipys_gaussian_with_a_border_that_goes_on() -> None:
@@ -17,21 +17,12 @@ def test_smoothing_is_scipys_gaussian_with_a_border_that_goes_on() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_standardised_channels_have_mean_0_and_sd_1_and_a_dead_channel_stays_finite() -> None:
+def test_a_projection_is_the_matrix_product_of_each_position_and_puts_channels_first() -> None:
     rng = np.random.default_rng(0)
-    fine = torch.from_numpy(rng.normal(5.0, 3.0, (4, 3, 8, 8)).astype(np.float32))
-    coarse = torch.from_numpy(rng.normal(-1.0, 0.01, (4, 2, 4, 4)).astype(np.float32))
-    coarse[:, 1] = 7.0
-    standardise = Standardise((3, 2))
-    standardise.learn([(each.mean((0, 2, 3)), each.std((0, 2, 3), unbiased=False)) for each in (fine, coarse)])
-    found = standardise([fine, coarse])
-    np.testing.assert_allclose(found[0].mean((0, 2, 3)), 0.0, atol=1e-5)
-    np.testing.assert_allclose(found[0].std((0, 2, 3), unbiased=False), 1.0, atol=1e-5)
-    np.testing.assert_allclose(found[1][:, 0].std(unbiased=False), 1.0, atol=1e-4)
-    np.testing.assert_array_equal(found[1][:, 1], 0.0)
-
-
-def test_maps_come_channels_last_and_are_read_channels_first() -> None:
-    (found,) = channels_first([torch.arange(24.0).view(1, 2, 3, 4)])
-    assert found.shape == (1, 4, 2, 3)
-    assert found[0, 1, 1, 2] == 21.0
+    maps, mean = rng.normal(size=(2, 4, 5, 6)).astype(np.float32), rng.normal(size=6).astype(np.float32)
+    matrix = rng.normal(size=(6, 3)).astype(np.float32)
+    project = Project(6, 3)
+    project.learn(torch.from_numpy(mean), torch.from_numpy(matrix))
+    found = project(torch.from_numpy(maps)).numpy()
+    assert found.shape == (2, 3, 4, 5)
+    np.testing.assert_allclose(found[1, :, 2, 4], (maps[1, 2, 4] - mean) @ matrix, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,140 @@
+"""Is a challenger that forgot one kind of defect refused, and one as good as the champion let through, on real tiles?
+
+    python -m benchmarks.gates_on_tiles --seeds 10
+
+For each seed: half of each kind of defect is labelled (the golden set, never fitted on), the other half is not. The
+champion is fitted on 300 goods. Equal challengers are fitted on 300 other goods, as a retrain fits its twin: on all but
+30 % of them, which are the probes. Challengers that forgot a kind have the unlabelled half of that kind in their good set
+and among their probes, as a curation that noticed nothing would leave them.
+
+The backbone's features are computed once and kept in half precision; projection, coreset and scores are what a retrain
+runs. Only `golden_kinds` is asked: the gates that need a threshold need a cross-fitted reference, ten times the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.backbone import BackboneSpec
+from detectors.bank import MemoryBank
+from detectors.framing import Framing
+from detectors.images import list_images, read_photograph, to_uint8_rgb
+from detectors.patchcore import NEIGHBOURHOOD, PatchCoreSettings, _build_bank, _score_distances
+from detectors.runtime import build_runtime
+from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
+from registry.gates import Gate, kinds_gate
+
+TILES = Path(__file__).parents[2] / "shared" / "data" / "magnetic_tile"
+N_FIT, PROBE_SHARE, EQUALS = 300, 0.3, 5
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What `PatchCore.fit` deploys, without the reference."""
+
+    projection: PatchProjection
+    search: MemoryBank
+
+    @classmethod
+    def of(cls, kept: Sequence[NDArray[np.float16]], indices: Sequence[int], seed: int) -> Bank:
+        settings = PatchCoreSettings()
+        patches = np.concatenate([kept[i].reshape(-1, kept[i].shape[-1]) for i in indices]).astype(np.float32)
+        step = max(1, len(patches) // MAX_FITTED_PATCHES)
+        projection = PatchProjection.of(PatchMoments.of(patches[::step]), dimensions=settings.dimensions)
+        return cls(projection, MemoryBank(_build_bank(projection.apply(patches), settings, seed=seed)))
+
+    def scores(self, kept: Sequence[NDArray[np.float16]], indices: Sequence[int]) -> Scores:
+        """As `PatchCore.score` has them."""
+        settings, found = PatchCoreSettings(), []
+        for i in indices:
+            patches = self.projection.apply(kept[i].reshape(-1, kept[i].shape[-1]).astype(np.float32))
+            found.append(_score_distances(self.search.nearest(patches).reshape(kept[i].shape[:2]), settings).score)
+        return np.array(found)
+
+
+def read_features(files: Sequence[Path]) -> list[NDArray[np.float16]]:
+    runtime, framing = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD), Framing(256)
+    photographs = (to_uint8_rgb(read_photograph(path).pixels, white_level=255) for path in files)
+    return [runtime.features(framing.frame(image)).astype(np.float16) for image in photographs]
+
+
+def try_gate(
+    kept: Sequence[NDArray[np.float16]],
+    champion_scores: Scores,
+    chosen: Sequence[int],
+    golden: Sequence[int],
+    kinds: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[Gate, Scores]:
+    """The gate on one challenger's twin, and by how much each golden defect's place changed."""
+    mixed = rng.permutation(np.array(chosen))
+    n_probes = round(PROBE_SHARE * len(mixed))
+    probes, learned = mixed[:n_probes].tolist(), mixed[n_probes:].tolist()
+    twin = Bank.of(kept, learned, int(rng.integers(2**31)))
+    good = champion_scores[probes], twin.scores(kept, probes)
+    defect = champion_scores[golden], twin.scores(kept, golden)
+    gate = kinds_gate(
+        champion_good=good[0],
+        champion_defect=defect[0],
+        challenger_good=good[1],
+        challenger_defect=defect[1],
+        kinds=kinds,
+    )
+    before, after = ((g[:, None] < d[None]).mean(0) for g, d in zip(good, defect, strict=True))
+    return gate, after - before
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0)
+    options = parser.parse_args()
+    kinds = sorted(folder.name for folder in (TILES / "defect").iterdir())
+    files = [(path, "") for path in list_images(TILES / "good")]
+    files += [(path, kind) for kind in kinds for path in list_images(TILES / "defect" / kind)]
+    kept = read_features([path for path, _ in files])
+    goods = np.array([i for i, (_, kind) in enumerate(files) if not kind])
+    passed: dict[str, list[bool]] = {name: [] for name in ["equal", *kinds]}
+    changes: dict[str, list[Scores]] = {name: [] for name in passed}
+    print("| seed | challenger | golden_kinds | reason |\n|---|---|---|---|", flush=True)
+    for seed in range(options.first, options.first + options.seeds):
+        rng = np.random.default_rng(seed)
+        labelled: list[int] = []
+        unlabelled: dict[str, list[int]] = {}
+        for kind in kinds:
+            own = rng.permutation([i for i, (_, of) in enumerate(files) if of == kind]).tolist()
+            labelled += own[: len(own) // 2]
+            unlabelled[kind] = own[len(own) // 2 :]
+        order = rng.permutation(goods).tolist()
+        rest, golden_kinds = order[N_FIT:], [files[i][1] for i in labelled]
+        champion_scores = Bank.of(kept, order[:N_FIT], seed).scores(kept, range(len(files)))
+        for name in ["equal"] * EQUALS + kinds:
+            chosen = rng.choice(rest, N_FIT, replace=False).tolist() + unlabelled.get(name, [])
+            gate, change = try_gate(kept, champion_scores, chosen, labelled, golden_kinds, rng)
+            passed[name].append(gate.passed)
+            of_kind = np.array(golden_kinds) == name
+            changes[name].append(change if name == "equal" else change[of_kind])
+            print(f"| {seed} | {name} | {'passed' if gate.passed else 'refused'} | {gate.reason} |", flush=True)
+    print("\n| challenger | labelled images of the kind | mean change of their place | let through | refused |")
+    print("|---|---|---|---|---|")
+    for name, each in passed.items():
+        moved = np.concatenate(changes[name])
+        n = "" if name == "equal" else str(len(changes[name][0]))
+        shown = "equal" if name == "equal" else f"forgot {name}"
+        print(f"| {shown} | {n} | {moved.mean():+.3f} | {sum(each)} | {len(each) - sum(each)} |")
+    print(f"\nplace of a labelled defect, equal against champion: SD {np.concatenate(changes['equal']).std():.3f}")
+    forgot = [passed_once for name in kinds for passed_once in passed[name]]
+    print(f"refused {len(forgot) - sum(forgot)} of {len(forgot)} that forgot a kind, ", end="")
+    print(f"let through {sum(passed['equal'])} of {len(passed['equal'])} equal ones")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A version that has learned from some dozens of further good images, in seconds, without fitting the old ones again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.calibration import conformal_threshold
+from detectors.canvases import Canvases
+from detectors.covariates import COVARIATE_NAMES
+from detectors.fit import GoodImages
+from detectors.images import to_uint8_rgb
+from detectors.loading import Unreadable, read_ahead
+from detectors.position import measure_position
+from detectors.protocol import FitContext, Growing, Known, Progress, no_progress
+from detectors.version import DetectorVersion
+from halfsigma import DetectorError, ImageError, __version__
+
+
+def grow_version(
+    version: DetectorVersion,
+    goods: GoodImages,
+    *,
+    known_files: Mapping[str, Path],
+    fpr_budget: float,
+    seed: int,
+    progress: Progress = no_progress,
+) -> DetectorVersion:
+    """The version with ``goods`` added to what it knows, its reference and its threshold.
+
+    The mean image that positions are measured against, and the responses, stay the version's. In the reference the added
+    images come last; ``n_added`` in the provenance says how many they are.
+
+    Args:
+        version: of a family that grows.
+        goods: further good images; none of them was fitted on.
+        known_files: SHA-256 → file of images of the version's reference; those that are gone or altered are left out.
+        fpr_budget: accepted share of rejected good images.
+        seed: of the folds.
+        progress: told of each step.
+
+    Raises:
+        DetectorError: the family does not grow, or an image was fitted on before.
+    """
+    model = version.model
+    if not isinstance(model, Growing):
+        raise DetectorError(
+            f"{model.family} cannot learn from some images more without the old ones",
+            hint="fit the line again on all of its good images; patchcore and padim grow",
+        )
+    fitted = list(cast("Iterable[str]", version.provenance["fit_images_sha256"]))
+    repeated = {image.sha256 for image in goods.prepared} & set(fitted)
+    if repeated:
+        raise DetectorError(f"{len(repeated)} of the images are in the version already", hint="give others")
+    reference = list(cast("Iterable[str]", version.provenance["reference_images_sha256"]))
+    known = Known(len(fitted), version.reference_scores, _known(version, reference, known_files, progress=progress))
+    grown = model.grow(
+        Canvases([image.stored for image in goods.prepared]),
+        known=known,
+        context=FitContext(seed=seed, progress=progress),
+    )
+    scores = np.concatenate([grown.known_scores, grown.fresh_scores])
+    measured = [each.appearance | measure_position(each.small, version.template) for each in goods.prepared]
+    fresh = [image.sha256 for image in goods.prepared]
+    return replace(
+        version,
+        model=grown.model,
+        threshold=conformal_threshold(scores, fpr_budget=fpr_budget),
+        reference_scores=scores,
+        reference_covariates={
+            name: np.concatenate(
+                [version.reference_covariates[name][grown.known_index], [each[name] for each in measured]]
+            )
+            for name in COVARIATE_NAMES
+            if name in version.reference_covariates
+        },
+        provenance={
+            **version.provenance,
+            "seed": seed,
+            "n_fit": len(fitted) + len(fresh),
+            "n_added": len(fresh),
+            "fit_images_sha256": fitted + fresh,
+            "reference_images_sha256": [reference[i] for i in grown.known_index] + fresh,
+            "fpr_budget": fpr_budget,
+            "halfsigma": __version__,
+        },
+    )
+
+
+def _known(
+    version: DetectorVersion, reference: Sequence[str], files: Mapping[str, Path], *, progress: Progress
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The reference's images that can still be read, framed as the version frames them, with their places in it."""
+    wanted = [(index, sha256) for index, sha256 in enumerate(reference) if sha256 in files]
+    items = read_ahead([files[sha256] for _, sha256 in wanted])
+    for done, ((index, sha256), item) in enumerate(zip(wanted, items, strict=True)):
+        progress("known images", done, len(wanted))
+        if isinstance(item, Unreadable) or item.sha256 != sha256:
+            continue
+        try:
+            yield index, version.framing.frame(to_uint8_rgb(item.pixels, white_level=version.white_level))
+        except ImageError:
+            continue

@@ -1,0 +1,215 @@
+"""What a retrain may learn from: a night's images, looked at by a judge that knows the new conditions, and verified goods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from detectors.fit import PreparedImage
+from detectors.images import to_uint8_rgb
+from detectors.loading import Unreadable, read_ahead
+from detectors.position import small_gray
+from detectors.protocol import Progress, no_progress
+from detectors.transfer import Judge, transfer
+from detectors.version import DetectorVersion
+from drift.reference import Reference
+from drift.sensor import faulty_images
+from drift.window import Window
+from flows.workspace import Workspace
+from registry import checks, scores
+from registry.curation import Candidate, Curation, curate
+from registry.scores import NightImage
+from registry.suspicion import Suspicion
+from registry.tables import Line
+from registry.transfer import MIN_CORE, Core, changes_of, named_disturbances, verified_core
+
+SEED = 0
+JUDGE = "drift transfer"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CuratedNight:
+    """A curation, the candidates that it chose from, and what the images were judged by."""
+
+    candidates: tuple[Candidate, ...]
+    curation: Curation
+    core: Core
+    """Empty where the present conditions are not known, or were estimated wrongly."""
+    transferred: tuple[PreparedImage, ...]
+    """Its images under tonight's conditions."""
+    judge: Judge | None
+    """None where the champion judged."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What the retrain's next steps need, and what is kept beside the version."""
+        curation = self.curation
+        return {
+            "chosen": {each.sha256: each.path for each in curation.chosen},
+            "left_out": dict(curation.left_out),
+            "limit": curation.limit,
+            "judge": curation.suspicion.judge,
+            "suspicion": dict(curation.suspicion.scores),
+            "defect_share": curation.defect_share,
+            "to_look_at": [each.sha256 for each in curation.to_look_at],
+            "core": {sha256: str(path) for sha256, path in self.core.files.items()},
+            "transferred": self.core.to_json(),
+        }
+
+
+def curate_night(
+    workspace: Workspace, line: Line, *, night: date, base_version: int, progress: Progress = no_progress
+) -> CuratedNight:
+    """Choose from the images of `night` and of the nights before it since the change; the same images give the same choice.
+
+    Raises:
+        TooFewImages: fewer good images remain than a retrain learns from.
+    """
+    champion = workspace.load(line.name, base_version)
+    with workspace.database.session() as session:
+        check = checks.get_check(session, line, base_version, night)
+        document: Mapping[str, Any] = check.document if check else {}
+        first = date.fromisoformat(document["changed_on"]) if document.get("changed_on") else night
+        candidates = _candidates(session, line, champion, base_version, first=first, last=night)
+        core = verified_core(
+            session,
+            line,
+            champion.provenance,
+            base_version=base_version,
+            before=first,
+            tonight=named_disturbances(document),
+            n_most=len(candidates),
+            seed=SEED,
+        )
+    transferred = transferred_core(core.files, core.changes, champion, progress)
+    core = core if transferred else Core()
+    judge = Judge.of(transferred, version=champion, seed=SEED, progress=progress) if transferred else None
+    small, scored = _look(candidates, champion, judge, progress)
+    suspicion = None if judge is None else Suspicion(scored, judge.usual, JUDGE)
+    if suspicion is not None and not suspicion.fits():  # the estimate was wrong
+        core, transferred, judge, suspicion = Core(), (), None, None
+    curation = curate(
+        candidates,
+        reference_scores=champion.reference_scores,
+        threshold=champion.threshold.value,
+        defect_share=float(document.get("defect_share") or 0.0),
+        fpr_budget=line.fpr_budget,
+        small_images=small,
+        seed=SEED,
+        judge=suspicion,
+        n_core=len(transferred),
+    )
+    return CuratedNight(tuple(candidates), curation, core, transferred, judge)
+
+
+def cleared_document(chosen: Mapping[str, str]) -> dict[str, Any]:
+    """As `CuratedNight.to_json`, of images that a person cleared one by one: SHA-256 → file."""
+    return {
+        "chosen": dict(chosen),
+        "left_out": {},
+        "limit": None,
+        "judge": "a person",
+        "suspicion": {},
+        "defect_share": 0.0,
+        "to_look_at": [],
+        "core": {},
+        "transferred": [],
+    }
+
+
+def curated_core(
+    document: Mapping[str, Any], champion: DetectorVersion, progress: Progress
+) -> tuple[PreparedImage, ...]:
+    """The transferred goods of a curation that was written as `CuratedNight.to_json`."""
+    files = {sha256: Path(path) for sha256, path in document["core"].items()}
+    return transferred_core(files, changes_of(document["transferred"]), champion, progress)
+
+
+def transferred_core(
+    files: Mapping[str, Path], changes: Mapping[str, Sequence[Any]], champion: DetectorVersion, progress: Progress
+) -> tuple[PreparedImage, ...]:
+    """None of them where the vault has lost so many that too few are left."""
+    transferred = transfer(files, changes, version=champion, seed=SEED, progress=progress)
+    return transferred if len(transferred) >= MIN_CORE else ()
+
+
+def _candidates(
+    session: Session, line: Line, champion: DetectorVersion, base_version: int, *, first: date, last: date
+) -> list[Candidate]:
+    nights = [night for night in scores.nights_scored(session, line, version=base_version) if first <= night <= last]
+    found = []
+    for night in nights:
+        images = scores.night_images(session, line, base_version, night)
+        faults = _faults(images, champion, night)
+        found += [
+            Candidate(
+                image.sha256,
+                image.kept_path or image.path or "",
+                image.score,
+                image.label,
+                image.captured_at,
+                faults.get(index, ""),
+            )
+            for index, image in enumerate(images)
+        ]
+    return found
+
+
+def _faults(images: Sequence[NightImage], champion: DetectorVersion, night: date) -> dict[int, str]:
+    """Place in the night → why no part explains that picture."""
+    reference = Reference(champion.reference_scores, champion.reference_covariates)
+    measured = {
+        name: np.array([image.covariates[name] for image in images])
+        for name in reference.covariates
+        if all(name in image.covariates for image in images)
+    }
+    window = Window(night=night, scores=np.array([image.score for image in images]), covariates=measured)
+    return {
+        int(index): kind for kind, mask in faulty_images(reference, window).items() for index in np.flatnonzero(mask)
+    }
+
+
+def _look(
+    candidates: Sequence[Candidate], champion: DetectorVersion, judge: Judge | None, progress: Progress
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """Small gray pictures of the candidates whose files are still what was scored, and the judge's scores of them."""
+    wanted = {Path(each.path): each.sha256 for each in candidates if each.path}
+    small, suspicion = {}, {}
+    for index, item in enumerate(read_ahead(list(wanted))):
+        progress("curation", index, len(wanted))
+        if isinstance(item, Unreadable) or item.sha256 != wanted[item.path]:
+            continue
+        image = to_uint8_rgb(item.pixels, white_level=champion.white_level)
+        small[item.sha256] = small_gray(image)
+        if judge is not None:
+            suspicion[item.sha256] = judge.score(champion.framing.frame(image)).score
+    return small, suspicion
+
+
+def leave_out(document: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
+    """The curation's document with the images of `reasons` moved from the chosen to those left out."""
+    chosen = {sha256: path for sha256, path in document["chosen"].items() if sha256 not in reasons}
+    gone = {sha256: reason for sha256, reason in reasons.items() if sha256 in document["chosen"]}
+    return {**document, "chosen": chosen, "left_out": {**document["left_out"], **gone}}
+
+
+def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What the retrain's row and the alerts say of a curation's document."""
+    reasons: dict[str, int] = {}
+    for reason in document["left_out"].values():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    n_chosen = len(document["chosen"])
+    return {
+        "n_candidates": n_chosen + len(document["left_out"]),
+        "n_chosen": n_chosen,
+        "n_core": len(document["core"]),
+        "judge": document["judge"],
+        "defect_share": document["defect_share"],
+        "left_out": reasons,
+    }

@@ -1,0 +1,85 @@
+"""Which images of a night look suspicious to a judge that knows the new conditions, and how many defects it expects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAD_TO_SD = 1.4826
+"""Median absolute deviation to standard deviation, for a normal distribution."""
+EXCESS_FROM, EXCESS_TO = 0.80, 0.97
+"""Ranks of the known goods beyond which the night's scores are counted: below, defects and goods are too much alike; above,
+a handful of rare goods decides."""
+SEEN_SHARE = 2.0 / 3.0
+"""Of the defects lie so far out; on blurred tiles 0.6 to 0.7 of the real ones did."""
+LIKELY_Z, SURE_Z = 0.5, 2.0
+"""Standard errors that are taken off each excess: the largest of many is too large by chance; and to be sure of it."""
+FARTHEST_SD = 2.0
+"""A transfer that is near leaves the night's median within a robust standard deviation of its goods, on tiles 0.1 (blur) to 0.6
+(slip); one that is wrong, tens of them away. A fifth of defects moves a median by a third."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Suspicion:
+    """Scores of a night by one judge, and of goods that it was not fitted on.
+
+    Attributes:
+        scores: SHA-256 → score of each readable candidate.
+        usual: (m,) of known goods.
+        judge: who judged, for people: ``the champion`` or ``drift transfer``.
+    """
+
+    scores: Mapping[str, float]
+    usual: NDArray[np.float64]
+    judge: str
+
+    def fits(self) -> bool:
+        """Whether the night's bulk lies where the known goods do: a judge to which all of a night looks strange judges nothing."""
+        centre, spread = robust(self.usual)
+        return bool(self.scores) and abs(float(np.median(list(self.scores.values()))) - centre) <= FARTHEST_SD * spread
+
+    def limit(self, threshold: float) -> float:
+        """Where `threshold`, on the scale of `usual`, lies tonight: the night brought back by median and MAD.
+
+        A drifted night may be rejected whole: what is asked is who stands out among the night's own. Infinite for an
+        empty night.
+        """
+        if not self.scores:
+            return math.inf
+        centre, spread = robust(np.array(list(self.scores.values())))
+        usual_centre, usual_spread = robust(self.usual)
+        return float(centre + (threshold - usual_centre) * spread / usual_spread)
+
+    def defect_share(self) -> float:
+        """What the judge expects of the night's share of defects, 0…1.
+
+        Rough: on tiles between 0 and 0.08 where there was none, and about half of 0.2.
+        """
+        return min(self._excess(LIKELY_Z) / SEEN_SHARE, 1.0)
+
+    def surely_defective(self) -> float:
+        """The share of defects, 0…1, that the judge is sure of: what two standard errors do not explain."""
+        return self._excess(SURE_Z)
+
+    def _excess(self, z: float) -> float:
+        """The largest excess of the night's share beyond a rank of the known goods over theirs, medians on each other."""
+        scores, usual = np.sort(list(self.scores.values())), np.sort(self.usual)
+        n, m = scores.size, usual.size
+        if n < 2 or m < 2:
+            return 0.0
+        limits = usual[int(EXCESS_FROM * m) : int(EXCESS_TO * m)] - np.median(usual)
+        expected = 1.0 - np.searchsorted(usual - np.median(usual), limits, side="right") / m
+        found = 1.0 - np.searchsorted(scores - np.median(scores), limits, side="right") / n
+        margin = z * np.sqrt(expected * (1.0 - expected) * (1.0 / n + 1.0 / m))
+        return max(0.0, float(((found - expected - margin) / (1.0 - expected)).max(initial=0.0)))
+
+
+def robust(scores: NDArray[np.float64]) -> tuple[float, float]:
+    """Median, and the standard deviation that the median absolute deviation stands for; (n,), n ≥ 1."""
+    centre = float(np.median(scores))
+    spread = MAD_TO_SD * float(np.median(np.abs(scores - centre)))
+    return centre, spread if spread > 0.0 else float(scores.std()) or 1.0

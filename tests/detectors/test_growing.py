@@ -1,0 +1,143 @@
+"""A grown version against one that was fitted on everything, and what its reference may and may not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors import patchcore
+from detectors.artifact import load_version, save_version
+from detectors.fit import GoodImages, fit_version, prepare
+from detectors.framing import Framing
+from detectors.growing import grow_version
+from detectors.images import list_images
+from detectors.padim import Padim
+from detectors.patchcore import PatchCore
+from detectors.protocol import Detector
+from detectors.runtime import FeatureRuntime
+from detectors.version import DetectorVersion
+from halfsigma import DetectorError
+
+
+@pytest.fixture(scope="module")
+def brighter(tmp_path_factory: pytest.TempPathFactory, write_night: Callable[..., Path]) -> GoodImages:
+    folder = write_night(tmp_path_factory.mktemp("more") / "brighter", 32, seed=31, gain=1.35)
+    return prepare(list_images(folder), framing=Framing(96), white_level=255)
+
+
+def _fit(goods: GoodImages, family: type[Detector], runtime: FeatureRuntime) -> DetectorVersion:
+    return fit_version(goods, family=family, runtime=runtime, fpr_budget=0.05, seed=0)
+
+
+def _files(goods: GoodImages) -> Mapping[str, Path]:
+    return {image.sha256: image.path for image in goods.prepared}
+
+
+def _part(goods: GoodImages, start: int, stop: int) -> GoodImages:
+    return replace(goods, prepared=goods.prepared[start:stop])
+
+
+def test_a_padim_grown_from_its_champion_is_one_fitted_on_everything(
+    goods: GoodImages, runtime: FeatureRuntime
+) -> None:
+    champion = _fit(_part(goods, 0, 25), Padim, runtime)
+    grown = grow_version(champion, _part(goods, 25, 40), known_files=_files(goods), fpr_budget=0.05, seed=0)
+    whole = _fit(goods, Padim, runtime)
+    np.testing.assert_allclose(grown.reference_scores, whole.reference_scores, rtol=2e-3)
+    assert grown.threshold.value == pytest.approx(whole.threshold.value, rel=2e-3)
+    for image in goods.prepared[:3]:
+        assert grown.model.score(image.canvas).score == pytest.approx(whole.model.score(image.canvas).score, rel=2e-3)
+    assert grown.provenance["fit_images_sha256"] == whole.provenance["fit_images_sha256"]
+
+
+def test_a_padims_reference_goes_on_with_the_images_that_are_still_there(
+    goods: GoodImages, runtime: FeatureRuntime, tmp_path: Path
+) -> None:
+    champion = _fit(_part(goods, 0, 25), Padim, runtime)
+    files = dict(_files(goods))
+    altered = tmp_path / "altered.png"
+    altered.write_bytes(goods.prepared[4].path.read_bytes())
+    files |= {goods.prepared[2].sha256: tmp_path / "gone.png", goods.prepared[3].sha256: altered}
+    grown = grow_version(champion, _part(goods, 25, 40), known_files=files, fpr_budget=0.05, seed=0)
+    expected = [image.sha256 for k, image in enumerate(goods.prepared) if k not in (2, 3)]
+    assert grown.provenance["reference_images_sha256"] == expected
+    assert grown.reference_scores.size == 38
+    for values in grown.reference_covariates.values():
+        assert values.size == 38
+
+
+@pytest.mark.parametrize("family", [PatchCore, Padim])
+def test_added_conditions_are_accepted_and_the_old_ones_still_are(
+    family: type[Detector], goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
+) -> None:
+    champion = _fit(_part(goods, 0, 30), family, runtime)
+    added, fresh = _part(brighter, 0, 22), brighter.prepared[22:]
+    before = [champion.model.score(image.canvas).score > champion.threshold.value for image in fresh]
+    grown = grow_version(champion, added, known_files=_files(goods), fpr_budget=0.05, seed=0)
+    after = [grown.model.score(image.canvas).score > grown.threshold.value for image in fresh]
+    old = [grown.model.score(image.canvas).score > grown.threshold.value for image in goods.prepared[30:]]
+    assert np.mean(before) > 0.5 > np.mean(after)
+    assert np.mean(old) < 0.5
+    assert champion.model.score(fresh[0].canvas).score == champion.model.score(fresh[0].canvas).score
+    assert champion.reference_scores.size == 30
+
+
+def test_no_image_scores_higher_by_a_grown_bank(
+    goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
+) -> None:
+    """So the old reference, which goes on as it is, errs to the high side alone."""
+    champion = _fit(_part(goods, 0, 30), PatchCore, runtime)
+    grown = grow_version(champion, brighter, known_files={}, fpr_budget=0.05, seed=0)
+    old, new = champion.model.arrays()["bank"], grown.model.arrays()["bank"]
+    np.testing.assert_array_equal(new[: len(old)], old)
+    assert len(new) > len(old)
+    for image in (*goods.prepared[30:], *brighter.prepared[:3]):
+        assert grown.model.score(image.canvas).score <= champion.model.score(image.canvas).score + 1e-4
+    np.testing.assert_array_equal(grown.reference_scores[:30], champion.reference_scores)
+
+
+def test_an_added_image_is_scored_by_a_bank_that_never_saw_it(
+    goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
+) -> None:
+    champion = _fit(_part(goods, 0, 30), PatchCore, runtime)
+    grown = grow_version(champion, brighter, known_files={}, fpr_budget=0.05, seed=0)
+    own = np.array([grown.model.score(image.canvas).score for image in brighter.prepared])
+    unknown = np.array([champion.model.score(image.canvas).score for image in brighter.prepared])
+    scored = grown.reference_scores[30:]
+    assert (scored <= unknown + 1e-4).all()
+    assert scored.mean() > own.mean()
+
+
+@pytest.mark.parametrize("family", [PatchCore, Padim])
+def test_a_grown_version_survives_its_file_and_grows_again(
+    family: type[Detector], goods: GoodImages, runtime: FeatureRuntime, tmp_path: Path
+) -> None:
+    first = _fit(_part(goods, 0, 20), family, runtime)
+    files = _files(goods)
+    second = grow_version(first, _part(goods, 20, 30), known_files=files, fpr_budget=0.05, seed=0)
+    save_version(second, tmp_path / "second")
+    loaded = load_version(tmp_path / "second")
+    canvas = goods.prepared[39].canvas
+    assert loaded.model.score(canvas).score == second.model.score(canvas).score
+    third = grow_version(loaded, _part(goods, 30, 38), known_files=files, fpr_budget=0.05, seed=0)
+    assert third.provenance["n_fit"] == 38
+    assert third.reference_scores.size == 38
+
+
+def test_an_image_is_not_added_twice(goods: GoodImages, version: DetectorVersion) -> None:
+    with pytest.raises(DetectorError, match="5 of the images are in the version already"):
+        grow_version(version, _part(goods, 0, 5), known_files={}, fpr_budget=0.05, seed=0)
+
+
+def test_a_bank_does_not_grow_for_ever(
+    goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patchcore, "MAX_GROWTH", 0.5)
+    champion = _fit(_part(goods, 0, 30), PatchCore, runtime)
+    with pytest.raises(DetectorError, match="would take it beyond 1024") as caught:
+        grow_version(champion, brighter, known_files={}, fpr_budget=0.05, seed=0)
+    assert "fit the line again" in caught.value.hint
