@@ -280,13 +280,19 @@ class Trials:
                 parts.append(self.night.patches[group].of(numbers))
         return bank(np.concatenate(parts))
 
+    def judge_of(self, share: float) -> Suspicion | None:
+        """None where the transfer does not fit the night: then a retrain does without it."""
+        scores = {f"g{i}": float(score) for i, score in enumerate(self.judged["good"])}
+        scores |= {f"d{i}": float(score) for i, score in enumerate(self.judged["defect"][: n_defects(share)])}
+        judge = Suspicion(scores, self.usual, "drift transfer")
+        return judge if judge.fits() else None
+
     def curated(self, share: float, *, transfer: bool, verdicts: bool = False) -> Curation:
         """The real curation, of the night with that share of defects."""
         n = n_defects(share)
         names = [f"g{i}" for i in range(N_NIGHT)] + [f"d{i}" for i in range(n)]
         champion = np.r_[self.night.scores["good"], self.night.scores["defect"][:n]]
-        judged = np.r_[self.judged["good"], self.judged["defect"][:n]]
-        judge = Suspicion(dict(zip(names, judged, strict=True)), self.usual, "drift transfer") if transfer else None
+        judge = self.judge_of(share) if transfer else None
         labels: dict[str, str] = {}
         if verdicts:
             looked_at = self.curated(share, transfer=transfer).to_look_at
@@ -353,7 +359,8 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
         for how, transfer, verdicts in (("before", False, False), ("now", True, False), ("verdicts", True, True)):
             done = trials.curated(share, transfer=transfer, verdicts=verdicts)
             chosen = [each.sha256 for each in done.chosen]
-            results[how] = trials.worth(trials.learned(chosen, with_core=transfer))
+            with_core = transfer and trials.judge_of(share) is not None
+            results[how] = trials.worth(trials.learned(chosen, with_core=with_core))
             left[how] = sum(each[0] == "d" for each in chosen), N_NIGHT - sum(each[0] == "g" for each in chosen)
             if how == "now":
                 estimate = done.defect_share
@@ -374,7 +381,7 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
     calm = [each.sha256 for each in trials.curated(0.0, transfer=True).chosen]
     print(
         f"{name}: false positives without a defect: clean {trials.false_positives(everything, with_core=False):.1%}, "
-        f"curated {trials.false_positives(calm, with_core=True):.1%}",
+        f"curated {trials.false_positives(calm, with_core=trials.judge_of(0.0) is not None):.1%}",
         flush=True,
     )
     return rows, by_kind

@@ -18,9 +18,10 @@ SEEN_SHARE = 2.0 / 3.0
 """Of the defects lie so far out; on blurred tiles 0.6 to 0.7 of the real ones did."""
 LIKELY_Z, SURE_Z = 0.5, 2.0
 """Standard errors that are taken off each excess: the largest of many is too large by chance; and to be sure of it."""
-FARTHEST_SD = 2.0
-"""A transfer that is near leaves the night's median within a robust standard deviation of its goods, on tiles 0.1 (blur) to 0.6
-(slip); one that is wrong, tens of them away. A fifth of defects moves a median by a third."""
+FARTHEST_SD, WIDEST = 1.0, 1.75
+"""A transfer that is near leaves the night's median within a robust standard deviation of its goods and its spread alike: on
+tiles 0.0 (gain) to 0.6 (slip), and 1.2 times as wide with 20 % of defects in it. One that knew one of three changes: 1.6, and
+2.2 times as wide; a wrong one tens of standard deviations."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,9 +39,12 @@ class Suspicion:
     judge: str
 
     def fits(self) -> bool:
-        """Whether the night's bulk lies where the known goods do: a judge to which all of a night looks strange judges nothing."""
-        centre, spread = robust(self.usual)
-        return bool(self.scores) and abs(float(np.median(list(self.scores.values()))) - centre) <= FARTHEST_SD * spread
+        """Whether the night's bulk looks like the known goods: a judge to which all of a night looks strange judges nothing."""
+        if not self.scores:
+            return False
+        usual_centre, usual_spread = robust(self.usual)
+        centre, spread = robust(np.array(list(self.scores.values())))
+        return abs(centre - usual_centre) <= FARTHEST_SD * usual_spread and spread <= WIDEST * usual_spread
 
     def limit(self, threshold: float) -> float:
         """Where `threshold`, on the scale of `usual`, lies tonight: the night brought back by median and MAD.
