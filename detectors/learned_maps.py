@@ -1,4 +1,4 @@
-"""A frozen backbone's patches of the images to fit, computed and projected once, and the families that learn on them."""
+"""A frozen backbone's map of the images to fit, computed and standardised once, and the families that learn on it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,15 @@ from detectors.calibration import hold_out
 from detectors.head import load_arrays
 from detectors.protocol import FitContext, Fitted, common_size
 from detectors.runtime import FeatureRuntime
-from detectors.tracing import PATCHES
 from detectors.trained import TrainedDetector, TrainedSettings
 from detectors.training import Plan, identity_of, seeded, train
-from detectors.whitening import MAX_FITTED_PATCHES, PatchProjection
 
 if TYPE_CHECKING:
     import torch
 
 BATCH = 8
 MOST_LEARNED = 1000
-"""Images whose maps are kept in memory while a network learns, 0.3 MB each at 256 px; of more, a seeded draw."""
-_LEAST_SD = 1e-6
-"""A component that never moves is divided by it."""
+"""Images whose maps are kept in memory while a network learns, 0.1 MB each at 256 px; of more, a seeded draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +31,14 @@ class MapSettings(TrainedSettings):
     """What is chosen for a line, besides what every trained family chooses.
 
     Attributes:
-        channels: of the backbone's patches; found while fitting.
-        dimensions: of a patch after projection, at most.
+        channels: of the map that is read; found while fitting.
     """
 
     channels: int = 0
-    dimensions: int = 128
 
 
-class ProjectedMaps:
-    """Maps of several images, (dimensions, rows, columns) each, drawn in batches of one size."""
+class StandardMaps:
+    """Maps of several images, (channels, rows, columns) each, drawn in batches of one size."""
 
     def __init__(self, maps: Sequence[torch.Tensor]) -> None:
         self._maps = maps
@@ -54,7 +48,7 @@ class ProjectedMaps:
         self._of_size = [np.array(members) for _, members in sorted(by_size.items())]
 
     def draw(self, rng: np.random.Generator, n: int) -> torch.Tensor:
-        """A batch of at most ``n`` images of one size, (batch, dimensions, rows, columns).
+        """A batch of at most ``n`` images of one size, (batch, channels, rows, columns).
 
         A size is drawn as often as it has images. So each image weighs as much as any other in the mean of many
         batches, those of a rare size too, whose batches are small.
@@ -76,19 +70,17 @@ class ProjectedMaps:
 
 
 class MapDetector(TrainedDetector):
-    """A family whose network (`module.network`) reads the backbone's patches after a fixed projection (`module.project`)."""
+    """A family whose network (`module.network`) reads one of the backbone's maps, standardised (`module.standardise`)."""
 
-    inputs: ClassVar[tuple[str, ...]] = (PATCHES,)
+    inputs: ClassVar[tuple[str, ...]] = ("stride16",)
     settings_type: ClassVar[type[TrainedSettings]] = MapSettings
-    whiten: ClassVar[bool]
-    """Whether each component is brought to the same variance."""
     from_scratch: ClassVar[Plan]
     warm: ClassVar[Plan]
 
     @classmethod
     @abstractmethod
     def loss(cls, module: Any, maps: torch.Tensor) -> torch.Tensor:
-        """Of a batch of projected maps, (n, dimensions, rows, columns); a scalar."""
+        """Of a batch of standardised maps, (n, channels, rows, columns); a scalar."""
 
     @classmethod
     def fit(
@@ -99,9 +91,9 @@ class MapDetector(TrainedDetector):
         context: FitContext,
         settings: MapSettings | None = None,
     ) -> Fitted[Self]:
-        """Learn on the patches of the images; those of the held-out goods decide when to stop.
+        """Learn on the maps of the images; those of the held-out goods decide when to stop.
 
-        A warm start takes over the champion's projection as well: its network knows no other.
+        A warm start takes over the champion's standardisation as well: its network knows no other.
         """
         held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen)
         raw: list[list[NDArray[np.float32]]] = []
@@ -110,21 +102,14 @@ class MapDetector(TrainedDetector):
             for done, index in enumerate(part):
                 context.progress("features", done, len(part))
                 raw[-1].append(runtime.maps(canvases[index], cls.inputs)[0])
-        channels = raw[0][0].shape[-1]
-        chosen = settings or MapSettings()
-        chosen = replace(
-            chosen,
-            canvas_size=common_size(canvases),
-            channels=channels,
-            dimensions=min(chosen.dimensions, channels),
-        )
+        chosen = replace(settings or MapSettings(), canvas_size=common_size(canvases), channels=raw[0][0].shape[-1])
         with seeded(context.seed):
             module: Any = cls.build(chosen)
         if context.warm_start is None:
-            _learn_projection(module, raw[0], dimensions=chosen.dimensions, whiten=cls.whiten)
+            module.standardise.learn(*_moments(raw[0]))
         else:
             load_arrays(module, context.warm_start.arrays())
-        fitted, kept = (_projected(module, part) for part in raw)
+        fitted, kept = (_standardised(module, part) for part in raw)
         del raw
 
         def validate() -> float:
@@ -149,21 +134,17 @@ def _learned(fitted: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(fitted, MOST_LEARNED, replace=False))
 
 
-def _learn_projection(module: Any, raw: Sequence[NDArray[np.float32]], *, dimensions: int, whiten: bool) -> None:
-    """Principal components, each with variance 1, or with their own variances and a mean variance of 1."""
+def _moments(raw: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel over all images and positions, (channels,) float32."""
     import torch
 
     patches = np.concatenate([each.reshape(-1, each.shape[-1]) for each in raw])
-    patches = patches[:: max(1, len(patches) // MAX_FITTED_PATCHES)]
-    projection = PatchProjection.fit(patches, dimensions=dimensions)
-    sd = projection.apply(patches).std(axis=0, dtype=np.float64)
-    scale = sd if whiten else np.full_like(sd, np.sqrt(np.square(sd).mean()))
-    matrix = (projection.matrix / np.maximum(scale, _LEAST_SD)).astype(np.float32)
-    module.project.learn(torch.from_numpy(projection.mean), torch.from_numpy(matrix))
+    mean, sd = patches.mean(axis=0, dtype=np.float64), patches.std(axis=0, dtype=np.float64)
+    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(sd.astype(np.float32))
 
 
-def _projected(module: Any, raw: Sequence[NDArray[np.float32]]) -> ProjectedMaps:
+def _standardised(module: Any, raw: Sequence[NDArray[np.float32]]) -> StandardMaps:
     import torch
 
     with torch.no_grad():
-        return ProjectedMaps([module.project(torch.from_numpy(each)[None])[0].contiguous() for each in raw])
+        return StandardMaps([module.standardise(torch.from_numpy(each)[None])[0].contiguous() for each in raw])

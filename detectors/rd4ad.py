@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 
 class Rd4ad(MapDetector):
-    """What a decoder that knows good images only cannot rebuild."""
+    """What a decoder that knows good images only cannot rebuild of the stage of stride 16."""
 
     family: ClassVar[str] = "rd4ad"
-    whiten: ClassVar[bool] = False
     from_scratch: ClassVar[Plan] = Plan(
         steps=400, learning_rate=5e-3, betas=(0.5, 0.999), validate_every=50, patience=4
     )
@@ -32,7 +31,7 @@ class Rd4ad(MapDetector):
     def build(cls, settings: MapSettings) -> DistilledMap:
         from detectors.networks.reverse_distillation import COMPACT, DistilledMap
 
-        return DistilledMap(settings.channels, settings.dimensions, COMPACT)
+        return DistilledMap(settings.channels, COMPACT)
 
     @classmethod
     def loss(cls, module: Any, maps: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from detectors.networks.maps import Project
+from detectors.networks.maps import Standardise
 
 STEPS = 8
 """Steps of a flow behind a convolutional backbone (section 4.3 of the paper)."""
@@ -127,22 +127,21 @@ class FastFlow(nn.Module):  # type: ignore[misc]
 
 
 class LikelyMap(nn.Module):  # type: ignore[misc]
-    """What is trained, and afterwards scores: a flow of projected patches, and the map of what is unlikely.
+    """What is trained, and afterwards scores: a flow of the standardised map, and the map of what is unlikely.
 
     Args:
         channels: of the backbone's map.
-        dimensions: of the projected one, which the flow reads.
         generator: of the permutations.
     """
 
-    def __init__(self, channels: int, dimensions: int, *, generator: torch.Generator) -> None:
+    def __init__(self, channels: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        self.project = Project(channels, dimensions)
-        self.network = FastFlow((dimensions,), generator=generator)
+        self.standardise = Standardise(channels)
+        self.network = FastFlow((channels,), generator=generator)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(n, rows, columns, channels) → (n, rows, columns)."""
-        return unlikelihood_maps(self.network([self.project(maps)]))[0]
+        return unlikelihood_maps(self.network([self.standardise(maps)]))[0]
 
 
 def negative_log_likelihood(flowed: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

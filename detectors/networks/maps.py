@@ -6,34 +6,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+LEAST_SD = 1e-6
+"""A channel that never moves stays at 0."""
 _REACH_SD = 4
 """Where a Gaussian is cut off."""
 
 
-class Project(nn.Module):  # type: ignore[misc]  # torch is not followed
-    """A fixed linear map of features to fewer dimensions on one scale, learned from good images before training.
+class Standardise(nn.Module):  # type: ignore[misc]  # torch is not followed
+    """Each channel by its mean and standard deviation over good images, learned before training.
 
-    Channels of a backbone differ in scale by orders of magnitude and repeat one another; untouched, the loudest would
-    decide alone.
+    Channels of a backbone differ in scale by orders of magnitude; untouched, the loudest would decide alone.
 
     Args:
         channels: of the map.
-        dimensions: of the projected one.
     """
 
-    def __init__(self, channels: int, dimensions: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("matrix", torch.zeros(channels, dimensions))
+        self.register_buffer("sd", torch.ones(channels))
 
-    def learn(self, mean: Tensor, matrix: Tensor) -> None:
-        """(channels,), taken away first, and (channels, dimensions)."""
+    def learn(self, mean: Tensor, sd: Tensor) -> None:
+        """(channels,) each."""
         self.mean.copy_(mean)
-        self.matrix.copy_(matrix)
+        self.sd.copy_(sd.clamp(min=LEAST_SD))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(n, rows, columns, channels), as runtimes give maps, → (n, dimensions, rows, columns)."""
-        return ((maps - self.mean) @ self.matrix).permute(0, 3, 1, 2)
+        """(n, rows, columns, channels), as runtimes give maps, → (n, channels, rows, columns)."""
+        return ((maps - self.mean) / self.sd).permute(0, 3, 1, 2)
 
 
 def smoothed(maps: Tensor, *, sigma: float) -> Tensor:

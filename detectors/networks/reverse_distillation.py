@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detectors.networks.maps import Project
+from detectors.networks.maps import Standardise
 
 # What a block does to rows and columns.
 _Resize = Literal["halve", "keep", "double"]
@@ -98,22 +98,23 @@ class ReverseDistillation(nn.Module):  # type: ignore[misc]  # torch is not foll
 
 
 class DistilledMap(nn.Module):  # type: ignore[misc]
-    """What is trained, and afterwards scores: the network on projected patches, and the smoothed anomaly map.
+    """What is trained, and afterwards scores: the network on the standardised map, and the anomaly map.
 
     Args:
         channels: of the backbone's map.
-        dimensions: of the projected one, which the network reads.
         recipe: of the network.
     """
 
-    def __init__(self, channels: int, dimensions: int, recipe: Recipe) -> None:
+    def __init__(self, channels: int, recipe: Recipe) -> None:
         super().__init__()
-        self.project = Project(channels, dimensions)
-        self.network = ReverseDistillation((dimensions,), replace(recipe, signed=True))  # projections have both signs
+        self.standardise = Standardise(channels)
+        self.network = ReverseDistillation(
+            (channels,), replace(recipe, signed=True)
+        )  # standardised, a map has both signs
 
     def forward(self, maps: Tensor) -> Tensor:
         """(n, rows, columns, channels) → (n, rows, columns)."""
-        encoded = [self.project(maps)]
+        encoded = [self.standardise(maps)]
         return distances(encoded, self.network(encoded))[0]
 
 

@@ -1,4 +1,4 @@
-"""Projection and smoothing against numpy and scipy."""
+"""Standardisation and smoothing against numpy and scipy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from detectors.networks.maps import Project, smoothed
+from detectors.networks.maps import Standardise, smoothed
 
 
 def test_smoothing_is_scipys_gaussian_with_a_border_that_goes_on() -> None:
@@ -17,12 +17,14 @@ def test_smoothing_is_scipys_gaussian_with_a_border_that_goes_on() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_projection_is_the_matrix_product_of_each_position_and_puts_channels_first() -> None:
+def test_standardised_channels_come_first_with_mean_0_and_sd_1_and_a_dead_one_stays_at_0() -> None:
     rng = np.random.default_rng(0)
-    maps, mean = rng.normal(size=(2, 4, 5, 6)).astype(np.float32), rng.normal(size=6).astype(np.float32)
-    matrix = rng.normal(size=(6, 3)).astype(np.float32)
-    project = Project(6, 3)
-    project.learn(torch.from_numpy(mean), torch.from_numpy(matrix))
-    found = project(torch.from_numpy(maps)).numpy()
-    assert found.shape == (2, 3, 4, 5)
-    np.testing.assert_allclose(found[1, :, 2, 4], (maps[1, 2, 4] - mean) @ matrix, rtol=1e-5, atol=1e-5)
+    maps = torch.from_numpy(rng.normal(5.0, 3.0, (4, 6, 8, 3)).astype(np.float32))
+    maps[..., 2] = 7.0
+    standardise = Standardise(3)
+    standardise.learn(maps.mean((0, 1, 2)), maps.std((0, 1, 2), unbiased=False))
+    found = standardise(maps).numpy()
+    assert found.shape == (4, 3, 6, 8)
+    np.testing.assert_allclose(found[:, :2].mean((0, 2, 3)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(found[:, :2].std((0, 2, 3)), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(found[:, 2], 0.0)
