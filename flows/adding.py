@@ -8,8 +8,9 @@ from detectors.fit import MIN_FIT_IMAGES
 from detectors.images import list_images
 from detectors.loading import Unreadable, read_ahead
 from detectors.protocol import Growing, Progress, no_progress
-from flows.challenger import ADDED, request_retrain
+from flows.challenger import request_retrain
 from flows.labelling import label_images
+from flows.retrain_files import ADDED
 from flows.workspace import Workspace
 from halfsigma import DetectorError, IllegalTransition, TooFewImages, UsageError
 from registry import deployment, images, lines, retrains

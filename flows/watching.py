@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from flows.challenger import promote_retrain
 from flows.check import CheckedLine
 from flows.history import publish_history
+from flows.succession import promote_retrain
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition
 from registry import approval, audit, deployment, lines, live, outbox, promotion, retrains

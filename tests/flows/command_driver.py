@@ -63,11 +63,12 @@ def _arm(point: str) -> None:
     """Kill this process at one point of the retrain."""
     import mlflow
 
-    import flows.challenger
+    import flows.refitting
+    import flows.retrain_files
     from registry.store import MlflowStore
 
     if point == "between the two fits":
-        save, saved = flows.challenger.save_version, []
+        save, saved = flows.refitting.save_version, []
 
         def save_and_die(version: Any, folder: Path) -> str:
             if saved:
@@ -75,9 +76,9 @@ def _arm(point: str) -> None:
             saved.append(save(version, folder))
             return saved[0]
 
-        flows.challenger.save_version = save_and_die
+        flows.refitting.save_version = save_and_die
     elif point == "before the step is written":
-        flows.challenger._advance = lambda *_: _die()
+        flows.retrain_files.advance = lambda *_: _die()
     elif point == "before the version is created":
         mlflow.MlflowClient.create_model_version = lambda *_, **__: _die()
     elif point == "before the version is mirrored":

@@ -1,0 +1,202 @@
+"""Fitting a challenger and its twin on what was curated, and trying them at the gates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from detectors.artifact import load_version, save_version
+from detectors.families import family_named
+from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, scores_of_fitted, with_responses
+from detectors.growing import grow_version
+from detectors.images import Pixels
+from detectors.loading import Unreadable, read_ahead
+from detectors.protocol import Progress
+from detectors.version import DetectorVersion
+from flows import retrain_files
+from flows.curating import curated_core, leave_out, summary_of
+from flows.retrain_files import ADDED, CHALLENGER, CURATED, FITTED, GATES, TRAINING, TWIN
+from flows.workspace import Workspace
+from registry import images
+from registry.curation import second_look
+from registry.tables import Image, Line, Retrain
+from registry.trial import ROUND_TRIP_IMAGES, Trial, run_trial
+
+SEED = 0
+PROBE_SHARE = 0.3
+"""Of the curated images are new to the twin that the gates try; the challenger itself learns from all."""
+MAX_PROBES = 150
+MAX_GOLDEN = 200
+
+
+def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
+    """The challenger learns from all that was curated, its twin from all but the probes; both are saved.
+
+    What the challenger itself finds far outside is left out, and it is fitted again.
+    """
+    champion = workspace.load(line.name, retrain.base_version)
+    folder = retrain_files.folder_of(workspace, retrain)
+    with workspace.database.session() as session:
+        vetoed = {image.sha256: "a person called it a defect" for image in images.labelled(session, line, "defect")}
+        cleared = {image.sha256 for image in images.labelled(session, line, "good")}
+    curated = leave_out(json.loads((folder / CURATED).read_text()), vetoed)
+    chosen = curated["chosen"]
+    goods = prepare(
+        [Path(path) for path in chosen.values()],
+        framing=champion.framing,
+        white_level=champion.white_level,
+        progress=progress,
+    )
+    # a file that was replaced since the curation is another image, which nobody looked at
+    goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 in chosen))
+    if ADDED in retrain.document:
+        retrain_files.write_json(folder / CURATED, curated)
+        probes = _probes([Path(path) for path in chosen.values()])
+        challenger, twin = (
+            _grow(each, champion, line, workspace, progress) for each in (goods, _without(goods, probes))
+        )
+        return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
+    training = folder / TRAINING
+    core = curated_core(curated, champion, progress)
+    challenger = _fit_goods(goods, core, champion, line, progress, training)
+    candidates = [each.sha256 for each in goods.prepared]
+    outliers = second_look(
+        scores_of_fitted(challenger, goods),
+        reference_scores=champion.reference_scores,
+        cleared=np.array([sha256 in cleared for sha256 in candidates]),
+    )
+    suspects = {candidates[i]: "suspect: a model of the new conditions finds it far outside" for i in outliers}
+    if suspects:
+        curated = leave_out(curated, suspects)
+        goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in suspects))
+        challenger = _fit_goods(goods, core, champion, line, progress, training)
+    retrain_files.write_json(folder / CURATED, curated)
+    challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
+    challenger = replace(challenger, provenance={**challenger.provenance, "transferred": curated["transferred"]})
+    probes = _probes([Path(path) for path in curated["chosen"].values()])
+    twin = _fit_goods(_without(goods, probes), core, champion, line, progress, training)
+    n_fit = len(goods.prepared) + len(core)
+    return _fitted(workspace, retrain, challenger, twin, probes, n_fit=n_fit, curation=summary_of(curated))
+
+
+def _fitted(
+    workspace: Workspace,
+    retrain: Retrain,
+    challenger: DetectorVersion,
+    twin: DetectorVersion,
+    probes: Set[Path],
+    **document: object,
+) -> Retrain:
+    folder = retrain_files.folder_of(workspace, retrain)
+    for name, version in ((CHALLENGER, challenger), (TWIN, twin)):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        save_version(version, folder / name)
+    few = islice(_Photographs(sorted(probes)), ROUND_TRIP_IMAGES)
+    retrain_files.write_json(folder / FITTED, {"scores": [challenger.score(pixels).score for pixels in few]})
+    return retrain_files.advance(workspace, retrain, "fitted", {**document, "n_probes": len(probes)})
+
+
+def _grow(
+    goods: GoodImages, champion: DetectorVersion, line: Line, workspace: Workspace, progress: Progress
+) -> DetectorVersion:
+    """The champion with some images more; its own are read from where they are kept."""
+    reference = cast("Sequence[str]", champion.provenance["reference_images_sha256"])
+    with workspace.database.session() as session:
+        files = {sha256: _where(image) for sha256, image in images.find(session, line, reference).items()}
+    return grow_version(champion, goods, known_files=files, fpr_budget=line.fpr_budget, seed=SEED, progress=progress)
+
+
+def _fit_goods(
+    goods: GoodImages,
+    core: Sequence[PreparedImage],
+    champion: DetectorVersion,
+    line: Line,
+    progress: Progress,
+    training: Path,
+) -> DetectorVersion:
+    """A family that is trained goes on from the champion, the twin too, which has seen none of the probes."""
+    return fit_version(
+        goods,
+        family=family_named(line.detector),
+        runtime=champion.runtime,
+        fpr_budget=line.fpr_budget,
+        seed=SEED,
+        progress=progress,
+        warm_start=champion,
+        checkpoint=training,
+        core=core,
+    )
+
+
+def _without(goods: GoodImages, paths: Set[Path]) -> GoodImages:
+    return replace(goods, prepared=tuple(each for each in goods.prepared if each.path not in paths))
+
+
+def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
+    """Run the gates on what was saved, and keep what each found."""
+    folder = retrain_files.folder_of(workspace, retrain)
+    paths = [Path(path) for path in json.loads((folder / CURATED).read_text())["chosen"].values()]
+    with workspace.database.session() as session:
+        golden = images.golden_set(session, line, most=MAX_GOLDEN)
+        n_labelled = len(images.labelled(session, line, "defect"))
+    trial = Trial(
+        champion=workspace.load(line.name, retrain.base_version),
+        challenger=load_version(folder / CHALLENGER),
+        reloaded=load_version(folder / CHALLENGER),
+        twin=load_version(folder / TWIN),
+        probes=_Photographs(sorted(_probes(paths))),
+        golden=_Golden(golden),
+        n_labelled=n_labelled,
+        least_labels=line.min_labels,
+        fitted_scores=json.loads((folder / FITTED).read_text())["scores"],
+    )
+    found = run_trial(
+        trial,
+        night=retrain.night,
+        fpr_budget=line.fpr_budget,
+        latency_budget_ms=line.latency_budget_ms,
+        seed=SEED,
+        progress=progress,
+    )
+    document = {"gates": [gate.to_dict() for gate in found]}
+    retrain_files.write_json(folder / GATES, document)
+    return retrain_files.advance(workspace, retrain, "gated", document)
+
+
+def _probes(paths: Sequence[Path]) -> set[Path]:
+    n_probes = min(MAX_PROBES, round(PROBE_SHARE * len(paths)))
+    drawn = np.random.default_rng(SEED).choice(len(paths), n_probes, replace=False)
+    return {paths[index] for index in drawn}
+
+
+@dataclass(frozen=True, slots=True)
+class _Photographs:
+    """The readable ones of these files, read again each time they are gone through."""
+
+    paths: Sequence[Path]
+
+    def __iter__(self) -> Iterator[Pixels]:
+        return (item.pixels for item in read_ahead(self.paths) if not isinstance(item, Unreadable))
+
+
+@dataclass(frozen=True, slots=True)
+class _Golden:
+    """Labelled defects that are still what was labelled, with their kinds."""
+
+    images: Sequence[Image]
+
+    def __iter__(self) -> Iterator[tuple[Pixels, str]]:
+        for image, item in zip(self.images, read_ahead([_where(image) for image in self.images]), strict=True):
+            if not isinstance(item, Unreadable) and item.sha256 == image.sha256:
+                yield item.pixels, image.kind or ""
+
+
+def _where(image: Image) -> Path:
+    return Path(image.kept_path or image.path)

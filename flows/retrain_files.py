@@ -1,0 +1,39 @@
+"""What a retrain leaves on this machine while it is under way, and how its state moves on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from flows.workspace import Workspace
+from registry import retrains
+from registry.tables import Retrain
+
+CURATED = "curated.json"
+GATES = "gates.json"
+FITTED = "fitted_scores.json"
+CHALLENGER, TWIN = "challenger", "twin"
+"""Folders of versions."""
+TRAINING = "training"
+"""Checkpoints: a retrain that was killed goes on with its training."""
+ADDED = "added"
+"""In the document of a retrain that adds cleared images to the champion: SHA-256 → file."""
+
+
+def folder_of(workspace: Workspace, retrain: Retrain) -> Path:
+    """Where its files lie."""
+    return workspace.work_folder(f"retrain-{retrain.id}")
+
+
+def write_json(path: Path, document: Mapping[str, object]) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(document, indent=1, default=str))
+    unfinished.replace(path)
+
+
+def advance(workspace: Workspace, retrain: Retrain, to: str, document: Mapping[str, object]) -> Retrain:
+    """The state that a finished step leads to, in a transaction of its own."""
+    with workspace.database.session() as session:
+        return retrains.advance(session, retrain.id, start=retrain.state, to=to, document=document)
