@@ -27,7 +27,7 @@ KIND_MARGIN = 0.05
 KIND_CONFIDENCE = 0.99
 """An equal challenger is refused for a kind once in a hundred retrains."""
 PLACE_NOISE = 0.1
-"""Standard deviation of a defect's place between two equal fits: benchmarks/gates_on_tiles.py measures 0.10."""
+"""Standard deviation of a defect's place between two equal fits: benchmarks/gates_on_tiles.py measures 0.09 to 0.10."""
 KIND_NOISE = 0.03
 """The same of a kind's mean place, which more images of the kind do not make smaller: what the two were fitted on differs."""
 MOST_LOSS = 0.5
