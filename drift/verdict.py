@@ -34,6 +34,8 @@ LEAST_LEVEL = 0.15
 their scores come from banks a little smaller than the deployed one."""
 LASTING_NIGHTS = 3
 """A small offset against the reference is lasting when it was there on so many nights; one night proves nothing."""
+SUSPECTED_P = 0.01
+"""Of the tail: below it a lone night's shift may be defects. A shift without any comes below it once in fifty nights."""
 NO_SHIFT = BulkShift(estimate=math.nan, low=-math.inf, high=math.inf)
 
 
@@ -165,10 +167,15 @@ def _is_drift(m: Measurement, *, q: float) -> bool:
     if m.n_missing != 0 and lone:
         # Too few images for the usual power, and no other night bears them out: only what is beyond doubt counts.
         return m.n_effective >= m.settings.least_effective and size - error >= m.settings.half_sigma
-    if lone and m.pictures_stayed:
+    if lone and (m.pictures_stayed or _looks_like_defects(m)):
         # Only the scores moved, and only tonight: rather a fifth of defects than a drift, unless it is clearly beyond.
         return size - m.drift_error >= m.settings.half_sigma and size > error
     return size >= m.settings.half_sigma and size > error
+
+
+def _looks_like_defects(m: Measurement) -> bool:
+    """Of a line whose pictures are not measured: too weak to be named, too strong to start a retrain on one night."""
+    return not m.attribution.causes and m.tail is not None and m.tail.p <= SUSPECTED_P
 
 
 def _is_burst(m: Measurement) -> bool:
