@@ -312,11 +312,11 @@ class Trials:
             judge=judge,
         )
 
-    def false_positives(self, names: Sequence[str], *, with_core: bool) -> float:
+    def false_positives(self, names: Sequence[str], *, with_core: bool, n_above: int = 0) -> float:
         """Of the held-out goods, at the threshold of a cross-fitted reference."""
         goods = [int(name[1:]) for name in names if name[0] == "g"]
         reference = self._cross_fitted("good", goods, self.core if with_core else None, n_folds=FOLDS)
-        limit = conformal_threshold(reference, fpr_budget=FPR_BUDGET).value
+        limit = conformal_threshold(reference, fpr_budget=FPR_BUDGET, n_above=n_above).value
         return float((self.scores(self.learned(names, with_core=with_core), "held_good") > limit).mean())
 
     def _cross_fitted(
@@ -378,10 +378,11 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
                 f"{results['verdicts'].by_kind[kind]:.3f} |"
                 for kind in clean.by_kind
             ]
-    calm = [each.sha256 for each in trials.curated(0.0, transfer=True).chosen]
+    done = trials.curated(0.0, transfer=True)
+    calm = [each.sha256 for each in done.chosen]
     print(
         f"{name}: false positives without a defect: clean {trials.false_positives(everything, with_core=False):.1%}, "
-        f"curated {trials.false_positives(calm, with_core=trials.judge_of(0.0) is not None):.1%}",
+        f"curated {trials.false_positives(calm, with_core=trials.judge_of(0.0) is not None, n_above=done.n_perhaps_good):.1%}",
         flush=True,
     )
     return rows, by_kind

@@ -29,7 +29,7 @@ class Threshold:
     """Upper bound of the expected false-positive rate for exchangeable good images, 0…1."""
 
 
-def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float) -> Threshold:
+def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float, n_above: int = 0) -> Threshold:
     """The smallest reference score that at most ``fpr_budget`` of new good images exceed in expectation.
 
     Split conformal prediction (Vovk et al. 2005; Lei et al. 2018): with n exchangeable scores, the k-th smallest with
@@ -42,6 +42,8 @@ def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float) -> Th
     Args:
         scores: (n,) float64, scores of good images that the detector was not fitted on.
         fpr_budget: accepted share of rejected good images, in (0, 0.5].
+        n_above: images that were left out for scoring high and are perhaps good: counted as above all of ``scores``, so
+            that leaving them out does not lower the threshold; the promise counts them as rejected where they would be.
 
     Raises:
         TooFewImages: fewer than `MIN_REFERENCE` scores.
@@ -56,8 +58,9 @@ def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float) -> Th
         raise DetectorError("a reference score is not finite", hint="look at the images that were fitted on")
     if not 0.0 < fpr_budget <= 0.5:
         raise DetectorError(f"false-positive budget {fpr_budget:g}, expected more than 0 and at most 0.5")
-    rank = min(n, math.ceil((n + 1) * (1.0 - fpr_budget) - 1e-9))
-    return Threshold(float(np.partition(scores, rank - 1)[rank - 1]), (n + 1 - rank) / (n + 1))
+    n_all = n + n_above
+    rank = min(n, math.ceil((n_all + 1) * (1.0 - fpr_budget) - 1e-9))
+    return Threshold(float(np.partition(scores, rank - 1)[rank - 1]), (n_all + 1 - rank) / (n_all + 1))
 
 
 def fold_of(n_images: int, *, n_folds: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -98,6 +98,7 @@ def fit_version(
     warm_start: DetectorVersion | None = None,
     checkpoint: Path | None = None,
     core: Sequence[PreparedImage] = (),
+    n_above: int = 0,
 ) -> DetectorVersion:
     """A calibrated version from prepared good images.
 
@@ -112,6 +113,7 @@ def fit_version(
         checkpoint: a folder in which an unfinished training is kept.
         core: more good images to learn from that are no photographs of these conditions (`detectors.transfer`): they
             stand neither in the reference nor in the mean image.
+        n_above: images left out for scoring high, as `conformal_threshold` counts them.
     """
     images = goods.prepared
     learned = (*images, *core)
@@ -131,7 +133,7 @@ def fit_version(
         runtime=runtime,
         model=fitted.model,
         template=template,
-        threshold=conformal_threshold(reference_scores, fpr_budget=fpr_budget),
+        threshold=conformal_threshold(reference_scores, fpr_budget=fpr_budget, n_above=n_above),
         reference_scores=reference_scores,
         reference_covariates={name: np.array([each[name] for each in measured]) for name in COVARIATE_NAMES},
         provenance={

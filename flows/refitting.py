@@ -64,8 +64,8 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
         )
         return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
     training = folder / TRAINING
-    core = curated_core(curated, champion, progress)
-    challenger = _fit_goods(goods, core, champion, line, progress, training)
+    core, n_above = curated_core(curated, champion, progress), int(curated["n_perhaps_good"])
+    challenger = _fit_goods(goods, core, champion, line, progress, training, n_above)
     candidates = [each.sha256 for each in goods.prepared]
     outliers = second_look(
         scores_of_fitted(challenger, goods),
@@ -76,12 +76,14 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     if suspects:
         curated = leave_out(curated, suspects)
         goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in suspects))
-        challenger = _fit_goods(goods, core, champion, line, progress, training)
+        challenger = _fit_goods(goods, core, champion, line, progress, training, n_above)
     retrain_files.write_json(folder / CURATED, curated)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
     challenger = replace(challenger, provenance={**challenger.provenance, "transferred": curated["transferred"]})
     probes = _probes([Path(path) for path in curated["chosen"].values()])
-    twin = _fit_goods(_without(goods, probes), core, champion, line, progress, training)
+    fewer = _without(goods, probes)
+    n_above_fewer = round(n_above * len(fewer.prepared) / len(goods.prepared))
+    twin = _fit_goods(fewer, core, champion, line, progress, training, n_above_fewer)
     n_fit = len(goods.prepared) + len(core)
     return _fitted(workspace, retrain, challenger, twin, probes, n_fit=n_fit, curation=summary_of(curated))
 
@@ -120,6 +122,7 @@ def _fit_goods(
     line: Line,
     progress: Progress,
     training: Path,
+    n_above: int,
 ) -> DetectorVersion:
     """A family that is trained goes on from the champion, the twin too, which has seen none of the probes."""
     return fit_version(
@@ -132,6 +135,7 @@ def _fit_goods(
         warm_start=champion,
         checkpoint=training,
         core=core,
+        n_above=n_above,
     )
 
 

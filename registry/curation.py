@@ -68,6 +68,8 @@ class Curation:
     limit: float
     suspicion: Suspicion
     defect_share: float = 0.0
+    n_perhaps_good: int = 0
+    """Suspects beyond those that are defective for sure: the threshold must not profit from their absence."""
     to_look_at: tuple[Candidate, ...] = field(default=())
     waits: str = ""
 
@@ -135,6 +137,8 @@ def curate(
         limit, sure_share = _among(judge, distinct).limit(threshold), defect_share
     n_most = math.ceil((defect_share + fpr_budget) * (len(distinct) + known) - 1e-9) - known
     kept = _without_suspects(distinct, judge, limit, max(n_most, 0), left_out)
+    n_suspects = len(distinct) - len(kept)
+    n_sure = max(round(sure_share * (len(distinct) + known)) - known, 0)
     limit = min(
         (judge.scores[each] for each, reason in left_out.items() if reason.startswith(SUSPECT)), default=math.inf
     )
@@ -148,7 +152,8 @@ def curate(
         )
     to_look_at = most_suspicious(candidates, judge)
     waits = _waits(sure_share, to_look_at)
-    return Curation(tuple(kept), left_out, limit, judge, defect_share, to_look_at, waits)
+    n_perhaps_good = max(n_suspects - n_sure, 0)
+    return Curation(tuple(kept), left_out, limit, judge, defect_share, n_perhaps_good, to_look_at, waits)
 
 
 def most_suspicious(candidates: Sequence[Candidate], judge: Suspicion) -> tuple[Candidate, ...]:

@@ -62,6 +62,14 @@ def test_ties_are_rejected_no_more_than_promised() -> None:
     assert not (np.ones(10) > threshold.value).any()
 
 
+def test_what_was_left_out_at_the_top_counts_as_above_all_scores() -> None:
+    scores = np.arange(1.0, 101.0)
+    some = conformal_threshold(scores, fpr_budget=0.05, n_above=2)  # ⌈103 · 0.95⌉ = 98
+    assert (some.value, some.promised_fpr) == (98.0, pytest.approx(5 / 103))
+    many = conformal_threshold(scores, fpr_budget=0.05, n_above=10)  # ⌈111 · 0.95⌉ = 106: the largest there is
+    assert (many.value, many.promised_fpr) == (100.0, pytest.approx(11 / 111))
+
+
 def test_too_few_or_broken_scores_and_impossible_budgets_are_refused() -> None:
     with pytest.raises(TooFewImages, match="19 reference scores, expected at least 20"):
         conformal_threshold(np.arange(19.0), fpr_budget=0.05)

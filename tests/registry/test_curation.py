@@ -187,6 +187,7 @@ def test_a_judge_that_knows_the_conditions_names_the_defects_that_the_champion_c
     gone = set(_reasons(curation, candidates))
     assert gone >= set(range(270, 282)) and len(gone) <= 30
     assert curation.limit <= 12.0 and not curation.waits
+    assert len(gone) - 12 <= curation.n_perhaps_good <= len(gone)
     assert all("to drift transfer" in reason for reason in curation.left_out.values())
     assert not {k for k in _reasons(_curate(candidates), candidates) if k >= 270} >= {270, 281}
 
