@@ -87,6 +87,7 @@ def to_openvino(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> op
 
     import openvino
     import torch
+    from openvino.frontend import GeneralFailure, NotImplementedFailure, OpConversionFailure, OpValidationFailure
 
     inputs = []
     for each in examples:
@@ -97,7 +98,14 @@ def to_openvino(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> op
             warnings.simplefilter("ignore")  # tracing warns of every constant that a shape becomes
             traced = torch.jit.freeze(torch.jit.trace(module.eval(), tuple(examples), check_trace=False))
             model = openvino.convert_model(traced, input=inputs)
-    except (RuntimeError, ValueError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        GeneralFailure,
+        NotImplementedFailure,
+        OpConversionFailure,
+        OpValidationFailure,
+    ) as error:
         raise DetectorError(
             f"this network cannot be converted to OpenVINO: {error}", hint="use the torch runtime for it"
         ) from error
