@@ -31,6 +31,7 @@ from flows.drill.result import Climb, Drill
 from flows.settings import Settings
 from flows.workspace import open_workspace
 from halfsigma import TooFewImages
+from registry import deployment, lines
 
 N = LEAST_NIGHT + LEAST_HELD_OUT + 10
 LADDERS = (
@@ -211,7 +212,9 @@ def test_a_drill_through_the_installation_changes_nothing_on_the_line(
     monkeypatch.setattr(running, "drill_ladders", lambda **_: LADDERS[:1])
     told: list[tuple[int, int]] = []
     with open_workspace(Settings.from_environment()) as workspace:
-        workspace.store.aliases("pad")  # opens what MLflow opens lazily
+        with workspace.database.session() as session:  # an alias that another test moved is no doing of the drill's
+            line = lines.get_line(session, "pad")
+            deployment.follow(session, line, workspace.store, cache=workspace.cache)
         before = _rows(home)
         done = running.run_drill(
             workspace,

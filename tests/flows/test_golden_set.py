@@ -14,6 +14,7 @@ import detectors.patchcore
 from detectors.artifact import load_version, save_version
 from detectors.version import DetectorVersion
 from flows.challenger import run_step
+from flows.curating import cleared_document
 from flows.labelling import label_images
 from flows.settings import Settings
 from flows.workspace import Workspace
@@ -60,7 +61,7 @@ def test_a_retrain_neither_learns_from_a_defect_labelled_at_the_last_minute_nor_
         retrains.advance(session, row.id, start="requested", to="curated", document={"curation": summary})
     folder = workspace.work_folder(f"retrain-{row.id}")
     chosen = {sha256: str(path) for sha256, path in goods.items()}
-    (folder / "curated.json").write_text(json.dumps({"chosen": chosen, "left_out": {}, "limit": 0.0}))
+    (folder / "curated.json").write_text(json.dumps(cleared_document(chosen)))
     late = next(iter(goods))
     label_images(workspace, "pad", [late], as_label="defect", kind="crack")
     shutil.rmtree(tmp_path / "dents")  # the golden set does not need the folders that it came from

@@ -128,7 +128,7 @@ def test_what_the_decoder_learned_on_one_texture_it_cannot_rebuild_of_another() 
     torch.manual_seed(0)
     known, unknown = _pyramid((4, 6, 8), (16, 16)), _pyramid((4, 6, 8), (16, 16), n=3)
     unknown = [each[2:] for each in unknown]
-    network = ReverseDistillation((4, 6, 8), replace(COMPACT, signed=True))
+    network = ReverseDistillation((4, 6, 8), replace(COMPACT, signed=True, decoder_blocks=(1, 1, 1)))
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(40):
         optimiser.zero_grad()
