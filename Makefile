@@ -49,4 +49,4 @@ lock:
 		--no-emit-index-url -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .bench-venv build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench-venv .bench-venvs build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
