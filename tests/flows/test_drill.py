@@ -31,7 +31,6 @@ from flows.drill.result import Climb, Drill
 from flows.settings import Settings
 from flows.workspace import open_workspace
 from halfsigma import TooFewImages
-from registry import deployment, lines
 
 N = LEAST_NIGHT + LEAST_HELD_OUT + 10
 LADDERS = (
@@ -209,12 +208,11 @@ def test_a_drill_through_the_installation_changes_nothing_on_the_line(
     home = tmp_path / "home"
     shutil.copytree(fitted_home[0], home)
     monkeypatch.setenv("HALFSIGMA_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow leaves the address it was last given there
     monkeypatch.setattr(running, "drill_ladders", lambda **_: LADDERS[:1])
     told: list[tuple[int, int]] = []
     with open_workspace(Settings.from_environment()) as workspace:
-        with workspace.database.session() as session:  # an alias that another test moved is no doing of the drill's
-            line = lines.get_line(session, "pad")
-            deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        workspace.store.aliases("pad")  # opens what MLflow opens lazily
         before = _rows(home)
         done = running.run_drill(
             workspace,
