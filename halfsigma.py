@@ -36,10 +36,13 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # halfsigma shows its own
+    # How long torch's threads wait for each other in a loop before they sleep; the usual 300,000 turns cost a training
+    # tenfold beside any other process (docs/decisions/runtime.md).
+    "GOMP_SPINCOUNT": "10000",
 }
 
 
-def _silence_telemetry() -> None:
+def _set_environment() -> None:
     """Nothing leaves the machine: every room imports this module before the libraries that would report home.
 
     OpenVINO has no environment variable for it; it falls back to its own stub when its telemetry package is absent,
@@ -50,7 +53,7 @@ def _silence_telemetry() -> None:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
-_silence_telemetry()
+_set_environment()
 
 
 class HalfsigmaError(Exception):

@@ -38,14 +38,14 @@ def prepare(environment: Path) -> Path:
 
 
 class AnomalibWorker:
-    """Runs `anomalib_worker.py`; it does nothing while it is not asked."""
+    """Runs `anomalib_worker.py`, or another such script; it does nothing while it is not asked."""
 
-    def __init__(self, python: Path, *, log: Path) -> None:
+    def __init__(self, python: Path, *, log: Path, script: Path = WORKER) -> None:
         self._log = log
         self._log_file = log.open("w")
         quiet = {"ANOMALIB_TELEMETRY": "0", "DO_NOT_TRACK": "1", "TQDM_DISABLE": "1"}
         self._process = subprocess.Popen(
-            [python, WORKER],
+            [python, script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log_file,

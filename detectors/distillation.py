@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,7 @@ def distil_teacher(
     prepared: Callable[[NDArray[np.uint8]], torch.Tensor],
     runtime: FeatureRuntime,
     context: FitContext,
+    steps: int = PLAN.steps,
 ) -> None:
     """Teach the network to say what the backbone says, place by place, mean squared error over all channels.
 
@@ -87,6 +89,7 @@ def distil_teacher(
         prepared: a canvas as the teacher reads it, (1, 3, 256, 256).
         runtime: the frozen backbone.
         context: seed, progress, checkpoints.
+        steps: at most.
     """
     import torch
     from torch.nn import functional
@@ -114,7 +117,7 @@ def distil_teacher(
 
     train(
         teacher.requires_grad_(True),
-        PLAN,
+        replace(PLAN, steps=steps),
         loss=lambda rng: error([canvases[i] for i in rng.choice(len(canvases), BATCH)]),
         validate=lambda: float(np.mean([error([image]).item() for image in held_out])),
         context=context,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detectors.draem import Draem
+from detectors.draem_paper import DraemPaper
 from detectors.efficientad import EfficientAd
 from detectors.efficientad_paper import EfficientAdMedium, EfficientAdSmall
 from detectors.fastflow import FastFlow
@@ -15,7 +16,9 @@ from halfsigma import ArtifactError, UsageError
 FAMILIES: dict[str, type[Detector]] = {
     each.family: each for each in (PatchCore, Padim, EfficientAd, Rd4ad, FastFlow, Draem)
 }
-PAPER_NETWORKS: dict[str, type[Detector]] = {each.family: each for each in (EfficientAdSmall, EfficientAdMedium)}
+PAPER_NETWORKS: dict[str, type[Detector]] = {
+    each.family: each for each in (EfficientAdSmall, EfficientAdMedium, DraemPaper)
+}
 """Known by name, but no choice for a CPU: a bakeoff leaves them out."""
 
 

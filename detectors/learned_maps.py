@@ -97,7 +97,7 @@ class MapDetector(TrainedDetector):
         """
         held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen)
         raw: list[list[NDArray[np.float32]]] = []
-        for part in (_learned(held_out.fitted, seed=context.seed), held_out.reference):
+        for part in (learned_from(held_out.fitted, seed=context.seed), held_out.reference):
             raw.append([])
             for done, index in enumerate(part):
                 context.progress("features", done, len(part))
@@ -106,7 +106,7 @@ class MapDetector(TrainedDetector):
         with seeded(context.seed):
             module: Any = cls.build(chosen)
         if context.warm_start is None:
-            module.standardise.learn(*_moments(raw[0]))
+            module.standardise.learn(*moments(raw[0]))
         else:
             load_arrays(module, context.warm_start.arrays())
         fitted, kept = (_standardised(module, part) for part in raw)
@@ -127,14 +127,14 @@ class MapDetector(TrainedDetector):
         return cls.finished(module, canvases, runtime=runtime, settings=chosen, held_out=held_out)
 
 
-def _learned(fitted: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
+def learned_from(fitted: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
     """The images that are learned from: all that are fitted on, or a draw of `MOST_LEARNED`, in order."""
     if len(fitted) <= MOST_LEARNED:
         return fitted
     return np.sort(np.random.default_rng(seed).choice(fitted, MOST_LEARNED, replace=False))
 
 
-def _moments(raw: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
+def moments(raw: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each channel over all images and positions, (channels,) float32."""
     import torch
 

@@ -49,10 +49,23 @@ class Simulated:
 
 
 def simulate(image: Float, others: Sequence[Float], rng: np.random.Generator) -> Simulated:
-    """The image, in half of the cases with an anomaly: I_a = (1 - M) I + M ((1 - β) I + β A).
+    """The image, in half of the cases with an anomaly, as `spoil` makes it.
+
+    Args:
+        image: (h, w, 3) float32, 0…1.
+        others: as `spoil` takes them.
+        rng: draws everything.
+    """
+    if rng.uniform() >= ANOMALY_SHARE:
+        return Simulated(image, np.zeros(image.shape[:2], np.float32))
+    return spoil(image, others, rng)
+
+
+def spoil(image: Float, others: Sequence[Float], rng: np.random.Generator) -> Simulated:
+    """The image with an anomaly: I_a = (1 - M) I + M ((1 - β) I + β A).
 
     >>> plain = np.full((64, 64, 3), 0.5, np.float32)
-    >>> found = simulate(plain, [plain], np.random.default_rng(3))
+    >>> found = spoil(plain, [plain], np.random.default_rng(3))
     >>> bool((found.image[found.mask == 0] == 0.5).all()), found.image.shape
     (True, (64, 64, 3))
 
@@ -62,8 +75,6 @@ def simulate(image: Float, others: Sequence[Float], rng: np.random.Generator) ->
         rng: draws everything.
     """
     size = (image.shape[0], image.shape[1])
-    if rng.uniform() >= ANOMALY_SHARE:
-        return Simulated(image, np.zeros(size, np.float32))
     mask = perlin_mask(size, rng)
     own = rng.uniform() < _OWN_TEXTURE_SHARE
     texture = _own_texture(others[int(rng.integers(len(others)))], rng) if own else _made_texture(size, rng)

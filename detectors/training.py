@@ -254,12 +254,13 @@ def _validated(module: torch.nn.Module, validate: Callable[[], float]) -> float:
 def _is_over(validated: Sequence[tuple[int, float]], plan: Plan) -> bool:
     """Whether the last ``patience`` validations gained nothing on the best before them.
 
-    >>> _is_over([(0, 9.0), (1, 5.0), (2, 5.0), (3, 4.999)], Plan(9, 0.1, patience=2, least_gain=0.01))
-    True
+    >>> plan = Plan(9, 0.1, patience=2, least_gain=0.01)
+    >>> _is_over([(0, 9.0), (1, 5.0), (2, 5.0), (3, 4.999)], plan), _is_over([(0, -5.0), (1, -4.99), (2, -5.01)], plan)
+    (True, True)
     """
     losses = [loss for _, loss in validated]
     earlier, recent = losses[: -plan.patience], losses[-plan.patience :]
-    return bool(earlier) and min(recent) > (1.0 - plan.least_gain) * min(earlier)
+    return bool(earlier) and min(recent) > min(earlier) - plan.least_gain * abs(min(earlier))  # losses may be negative
 
 
 def _checkpoint_file(folder: Path | None, module: torch.nn.Module, plan: Plan, seed: int, identity: str) -> Path | None:

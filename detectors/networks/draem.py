@@ -2,8 +2,8 @@
 
 Zavrtanik, Kristan and Skočaj, "DRAEM: A Discriminatively Trained Reconstruction Embedding for Surface Anomaly
 Detection", ICCV 2021 (arXiv 2108.07610). Numbers of equations are the paper's. Widths are given level by level: with
-`PAPER` the networks are the published ones, layer by layer; `COMPACT` has the same form at a width that a CPU trains in
-minutes.
+`PAPER` the networks are the published ones, layer by layer. What a CPU trains in a minute is in
+`detectors.networks.draem_features`.
 """
 
 from __future__ import annotations
@@ -33,16 +33,13 @@ class Widths:
     Attributes:
         reconstructive: of its encoder's levels, finest first; the rest of the network follows.
         discriminative: likewise.
-        reduction: the images' sides are averaged down by this factor first; 1 leaves them as they are.
     """
 
     reconstructive: tuple[int, ...]
     discriminative: tuple[int, ...]
-    reduction: int = 1
 
 
 PAPER = Widths((128, 256, 512, 1024, 1024), (64, 128, 256, 512, 512, 512))
-COMPACT = Widths((8, 16, 32, 64), (8, 16, 32, 64), reduction=2)
 WINDOW_PX = 21
 """Side of the square over which probabilities are averaged before the largest is taken (section 3.4)."""
 
@@ -50,12 +47,11 @@ WINDOW_PX = 21
 class Draem(nn.Module):  # type: ignore[misc]  # torch is not followed
     """Both networks: images (n, 3, h, w) in 0…1 → the rebuilt images, and logits of (sound, defective), (n, 2, h, w).
 
-    h and w are of the reduced images, multiples of 2 ** (levels - 1).
+    h and w are multiples of 2 ** (levels - 1).
     """
 
     def __init__(self, widths: Widths) -> None:
         super().__init__()
-        self.reduction = widths.reduction
         self.reconstructive = Reconstructive(widths.reconstructive)
         self.discriminative = Discriminative(widths.discriminative)
         # the published program's initial weights
@@ -64,10 +60,6 @@ class Draem(nn.Module):  # type: ignore[misc]  # torch is not followed
                 nn.init.normal_(module.weight, 0.0, 0.02)
             elif isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, 0.02)
-
-    def reduce(self, images: Tensor) -> Tensor:
-        """Images, or masks, as small as the networks see them."""
-        return images if self.reduction == 1 else functional.avg_pool2d(images, self.reduction)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         rebuilt = self.reconstructive(images)
@@ -82,12 +74,10 @@ class CanvasDraem(nn.Module):  # type: ignore[misc]
         self.network = Draem(widths)
 
     def forward(self, canvas: Tensor) -> Tensor:
-        """(n, h / reduction, w / reduction)."""
-        images = self.network.reduce(canvas.permute(0, 3, 1, 2).to(torch.float32) / 255.0)
-        _, logits = self.network(images)
+        """(n, h, w)."""
+        _, logits = self.network(canvas.permute(0, 3, 1, 2).to(torch.float32) / 255.0)
         probability = torch.softmax(logits, dim=1)[:, 1:]
-        window = WINDOW_PX // self.network.reduction | 1  # odd
-        return functional.avg_pool2d(probability, window, 1, window // 2)[:, 0]
+        return functional.avg_pool2d(probability, WINDOW_PX, 1, WINDOW_PX // 2)[:, 0]
 
 
 class Reconstructive(nn.Module):  # type: ignore[misc]

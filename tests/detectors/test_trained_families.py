@@ -35,7 +35,6 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draem, "FROM_SCRATCH", replace(draem.FROM_SCRATCH, steps=6, validate_every=3))
     monkeypatch.setattr(draem, "WARM", replace(draem.WARM, steps=3, validate_every=3))
     monkeypatch.setattr(draem, "BATCH", 4)
-    monkeypatch.setattr(draem, "CROP_PX", 64)
 
 
 @pytest.fixture(scope="module")

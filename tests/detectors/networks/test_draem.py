@@ -11,7 +11,6 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from detectors.networks.draem import (
-    COMPACT,
     PAPER,
     Discriminative,
     Draem,
@@ -21,6 +20,7 @@ from detectors.networks.draem import (
     focal_loss,
     ssim_loss,
 )
+from detectors.networks.draem_features import FeatureDraem, feature_loss
 
 
 def _parameters(module: nn.Module) -> int:
@@ -54,13 +54,12 @@ def test_the_papers_networks_narrow_and_widen_as_published() -> None:
     assert risen == [(8, 8), (8, 4), (4, 2), (2, 1), (1, 1)]
 
 
-@pytest.mark.parametrize("widths", [COMPACT, Widths((2, 4, 8, 8, 8), (2, 4, 8, 8, 8, 8))])
-def test_images_of_any_canvas_size_come_back_in_their_size(widths: Widths) -> None:
-    network = Draem(widths).eval()
-    images = network.reduce(torch.rand(2, 3, 96, 160))
+def test_images_of_any_canvas_size_come_back_in_their_size() -> None:
+    network = Draem(Widths((2, 4, 8, 8, 8), (2, 4, 8, 8, 8, 8))).eval()
+    images = torch.rand(2, 3, 96, 160)
     with torch.inference_mode():
         rebuilt, logits = network(images)
-    assert rebuilt.shape == images.shape == (2, 3, 96 // widths.reduction, 160 // widths.reduction)
+    assert rebuilt.shape == images.shape
     assert logits.shape == (2, 2, *images.shape[-2:])
 
 
@@ -101,3 +100,28 @@ def test_the_whole_loss_is_the_sum_of_its_three_parts() -> None:
     assert float(draem_loss(images, rebuilt, mask, logits)) == pytest.approx(expected, rel=1e-5)
     certain = torch.stack([20 * (1 - mask), 20 * mask], dim=1)
     assert float(draem_loss(images, images, mask, certain)) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_behind_a_backbone_both_stages_meet_on_the_coarse_grid_and_the_map_is_fine() -> None:
+    module = FeatureDraem(6, 10).eval()
+    fine, coarse = torch.randn(1, 12, 20, 6), torch.randn(1, 6, 10, 10)
+    module.standardise[0].learn(torch.full((6,), 2.0), torch.full((6,), 4.0))
+    features = module.features(fine, coarse)
+    cell = features[0, :24, 2, 3].reshape(6, 2, 2)  # the four fine ones of one coarse cell
+    torch.testing.assert_close(cell, ((fine[0, 4:6, 6:8] - 2.0) / 4.0).permute(2, 0, 1))
+    with torch.inference_mode():
+        rebuilt, logits = module.network(features)
+        anomaly_map = module(fine, coarse)
+    assert rebuilt.shape == features.shape == (1, 34, 6, 10)
+    assert logits.shape == (1, 2, 12, 20)
+    assert anomaly_map.shape == (1, 12, 20)
+    p = torch.softmax(logits, dim=1)[0, 1]
+    assert float(anomaly_map[0, 5, 5]) == pytest.approx(float(p[4:7, 4:7].mean()), abs=1e-6)
+
+
+def test_the_loss_of_features_weighs_what_the_discriminator_says() -> None:
+    rng = torch.Generator().manual_seed(0)
+    good, rebuilt = torch.randn(2, 5, 4, 4, generator=rng), torch.randn(2, 5, 4, 4, generator=rng)
+    logits, mask = torch.randn(2, 2, 4, 4, generator=rng), (torch.rand(2, 4, 4, generator=rng) > 0.5).float()
+    expected = float(((good - rebuilt) ** 2).mean()) + 10 * float(focal_loss(logits, mask))
+    assert float(feature_loss(good, rebuilt, mask, logits)) == pytest.approx(expected, rel=1e-5)
