@@ -28,7 +28,7 @@ from benchmarks.anomalib_client import AnomalibWorker, prepare
 from benchmarks.anomalib_material import BACKBONE
 from benchmarks.aupro import SIDE_PX, aupro
 from benchmarks.closed_loop_on_tiles import Image, prepared
-from benchmarks.labelled_parts import LabelledPart, bricks, tiles
+from benchmarks.labelled_parts import LabelledPart, bricks, some, tiles
 from detectors import distillation
 from detectors.backbone import BackboneSpec, load_backbone
 from detectors.calibration import hold_out
@@ -207,11 +207,14 @@ def main() -> None:
     parser.add_argument("--part", choices=("tiles", "bricks"), default="tiles")
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES))
     parser.add_argument("--seconds", type=float, default=300.0, help="anomalib's trained families learn for")
+    parser.add_argument("--judge", type=int, help="at most so many goods and defects; Draem takes seconds for each")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(usable_threads())
     python = prepare(ENVIRONMENT)
     part = (tiles if asked.part == "tiles" else bricks)(N_FIT, seed=asked.seed)
+    if asked.judge is not None:
+        part = some(part, asked.judge, seed=asked.seed)
     runtime, framing = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD), Framing(SIDE_PX)
     print(
         f"{part.name}: {N_FIT} goods to fit, {len(part.good)} others, {len(part.defects)} defects; {usable_threads()} threads\n"

@@ -8,7 +8,7 @@ detector learns from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -47,6 +47,20 @@ class LabelledPart:
     defects: Sequence[Image]
     masks: Sequence[Mask]
     kinds: Sequence[str]
+
+
+def some(part: LabelledPart, n: int, *, seed: int) -> LabelledPart:
+    """The part with a draw of at most ``n`` of its other goods and of its defects."""
+    rng = np.random.default_rng(seed)
+    good = np.sort(rng.permutation(len(part.good))[:n])
+    bad = np.sort(rng.permutation(len(part.defects))[:n])
+    return replace(
+        part,
+        good=[part.good[i] for i in good],
+        defects=[part.defects[i] for i in bad],
+        masks=[part.masks[i] for i in bad],
+        kinds=[part.kinds[i] for i in bad],
+    )
 
 
 def tiles(n_fit: int, *, seed: int) -> LabelledPart:

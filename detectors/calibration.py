@@ -13,9 +13,9 @@ from halfsigma import DetectorError, TooFewImages
 MIN_REFERENCE = 20
 """Below this the reference's standard deviation is known to ± 16 % at best, and half of it means little."""
 REFERENCE_SHARE = 0.2
-USUAL_REFERENCE, MOST_REFERENCE = 60, 300
-"""Images held out: a fifth, but 60 if that is no more than a third, since thresholds from fewer promise little; of
-more than 300 the threshold's spread hardly gains."""
+USUAL_REFERENCE, MOST_REFERENCE = 99, 300
+"""Images held out: a fifth, but 99 if that is no more than a third, since no threshold from fewer promises the usual
+budget of 1 %; of more than 300 the threshold's spread hardly gains."""
 LEAST_FITTED = 12
 """What a training is left with at least."""
 
@@ -82,7 +82,7 @@ def n_held_out(n_images: int) -> int:
     """How many images of a fit are held out for the reference.
 
     >>> [n_held_out(n) for n in (35, 100, 180, 300, 1000, 5000)]
-    [20, 33, 60, 60, 200, 300]
+    [20, 33, 60, 99, 200, 300]
     """
     wanted = min(max(USUAL_REFERENCE, round(REFERENCE_SHARE * n_images)), n_images // 3, MOST_REFERENCE)
     return max(MIN_REFERENCE, wanted)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from detectors.networks.draem_features import FeatureDraem
 
 BATCH = 8
-FROM_SCRATCH = Plan(steps=300, learning_rate=1e-3, weight_decay=1e-5, validate_every=50, patience=4)
+FROM_SCRATCH = Plan(steps=400, learning_rate=1e-3, weight_decay=1e-5, validate_every=50, patience=4)
 WARM = Plan(steps=60, learning_rate=5e-4, weight_decay=1e-5, validate_every=20, patience=2)
 SPOILT = 600
 """Simulated anomalies to learn from, made before the training: the backbone reads them at its own speed, and in the

@@ -33,7 +33,9 @@ def write_evidently_report(reference: Reference, window: Window, path: Path | st
             from evidently import Dataset, Report  # type: ignore[import-untyped, unused-ignore]
             from evidently.presets import DataDriftPreset  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
-        raise DriftError("Evidently is not installed", hint="install it: pip install 'halfsigma[evidently]'") from error
+        raise DriftError(
+            "Evidently is not installed", hint="install halfsigma with all that it depends on: make install"
+        ) from error
 
     names = [
         name for name in window.covariates if name in reference.covariates and np.ptp(reference.covariates[name]) > 0.0

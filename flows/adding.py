@@ -14,8 +14,9 @@ from flows.retrain_files import ADDED
 from flows.workspace import Workspace
 from halfsigma import DetectorError, IllegalTransition, TooFewImages, UsageError
 from registry import deployment, images, lines, retrains
+from registry.columns import utc_now
 from registry.lines import night_of
-from registry.tables import Retrain, utc_now
+from registry.tables import Retrain
 
 
 def request_growth(workspace: Workspace, line_name: str, folder: Path, *, progress: Progress = no_progress) -> Retrain:

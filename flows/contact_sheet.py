@@ -31,8 +31,9 @@ from flows.pages import (
 from flows.workspace import Workspace
 from halfsigma import __version__
 from registry import deployment, lines, retrains
+from registry.columns import utc_now
 from registry.curation import Candidate
-from registry.tables import Line, utc_now
+from registry.tables import Line
 
 KEPT_SIDE_PX = 240
 """Of a picture while the page is made: five hundred of twenty megapixels would not fit into memory."""

@@ -10,8 +10,8 @@ from typing import Any
 from flows.workspace import Workspace
 from halfsigma import StoreError, UnknownImage, UnknownVersion, UsageError
 from registry import deployment, history, images, lines
+from registry.columns import plain, utc_now
 from registry.history import Answer, Deployed, Judgement
-from registry.tables import plain, utc_now
 
 SHA256_SHOWN = 12  # hexadecimal characters, enough to tell files apart by eye
 

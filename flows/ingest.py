@@ -15,8 +15,9 @@ from detectors.version import DetectorVersion
 from flows.workspace import Workspace
 from halfsigma import DetectorError, ImageError, StoreError, UnknownVersion
 from registry import deployment, images, lines, retrains, scores
+from registry.columns import utc_now
 from registry.scores import ScoreRow
-from registry.tables import Line, utc_now
+from registry.tables import Line
 
 BATCH_IMAGES = 64
 """A killed run loses at most this many scores; it is simply run again."""

@@ -22,7 +22,7 @@ from flows.watching import Watched, held_back, settle_shadow, watch_champion
 from flows.workspace import Workspace, open_workspace
 from halfsigma import HalfsigmaError, StoreError, UnknownVersion
 from registry import deployment, lines, retrains
-from registry.tables import utc_now
+from registry.columns import utc_now
 
 RETRIES = 3
 RETRY_DELAYS_S = [10.0, 60.0, 300.0]

@@ -14,8 +14,8 @@ from flows.pages import CauseRow, Chapter, Distribution, Fact, GateRow, ImagePan
 from flows.workspace import Workspace
 from halfsigma import HalfsigmaError, UnknownVersion, __version__
 from registry import checks, lines, retrains, scores
+from registry.columns import utc_now
 from registry.scores import NightImage
-from registry.tables import utc_now
 
 SHOWN_SUSPECTS = 6
 SHOWN_TYPICAL = 3

@@ -12,7 +12,8 @@ from alembic import context
 from sqlalchemy import Connection, DateTime
 
 from migrations import VERSION_TABLE
-from registry.tables import Base, Document, UtcDateTime
+from registry.columns import Document, UtcDateTime
+from registry.tables import Base
 
 
 def render_item(kind: str, item: Any, autogen_context: Any) -> str | Literal[False]:

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry.tables import Audit, Line, utc_now
+from registry.columns import utc_now
+from registry.tables import Audit, Line
 
 
 def record(

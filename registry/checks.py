@@ -11,8 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from halfsigma import UsageError
+from registry.columns import utc_now
 from registry.database import insert
-from registry.tables import VERDICTS, Line, NightCheck, utc_now
+from registry.tables import VERDICTS, Line, NightCheck
 
 
 @dataclass(frozen=True, slots=True)

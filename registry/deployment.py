@@ -14,8 +14,9 @@ from detectors.artifact import REFERENCE, load_version, read_manifest
 from drift.reference import Reference
 from halfsigma import ArtifactError, DriftError, RegistryError, StoreError, UnknownVersion
 from registry import approval, audit, lines, moves, outbox, retrains
+from registry.columns import utc_now
 from registry.store import TAG_BASE, TAG_ORIGIN, TAG_RESTORED, MlflowStore, NewVersion
-from registry.tables import Line, utc_now
+from registry.tables import Line
 
 SYSTEM = "halfsigma"
 FOREIGN = "foreign"

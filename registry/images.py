@@ -12,9 +12,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from halfsigma import UnknownImage, UsageError
+from registry.columns import utc_now
 from registry.database import insert
 from registry.scores import storable
-from registry.tables import KIND_CHARS, LABELS, Image, Line, table_of, utc_now
+from registry.tables import KIND_CHARS, LABELS, Image, Line, table_of
 
 KIND = re.compile(rf"[\w-]{{1,{KIND_CHARS}}}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -16,18 +16,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, undefer
 
 from halfsigma import UnknownLine, UnknownVersion, UsageError
+from registry.columns import utc_now
 from registry.database import insert
-from registry.tables import (
-    ALIASES,
-    LINE_NAME_CHARS,
-    ORIGINS,
-    POLICIES,
-    Alias,
-    Line,
-    Version,
-    table_of,
-    utc_now,
-)
+from registry.tables import ALIASES, LINE_NAME_CHARS, ORIGINS, POLICIES, Alias, Line, Version, table_of
 
 LINE_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LINE_NAME_CHARS}}}")  # MLflow's model name is halfsigma.<line>
 NAMES_LISTED = 10  # of the known lines in an error message

@@ -17,8 +17,9 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from halfsigma import IllegalTransition, StoreError
+from registry.columns import utc_now
 from registry.database import insert
-from registry.tables import Line, PendingMove, table_of, utc_now
+from registry.tables import Line, PendingMove, table_of
 
 LEASE = timedelta(minutes=5)
 """How long a promoter has: MLflow's longest answer is about a minute, and a promotion asks it some four times."""

@@ -21,8 +21,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from halfsigma import UsageError
+from registry.columns import utc_now
 from registry.database import Database, insert
-from registry.tables import ALERT_STATES, Alert, Line, table_of, utc_now
+from registry.tables import ALERT_STATES, Alert, Line, table_of
 from registry.webhook import Answer, check_url, post, read_secret
 
 GIVE_UP_AFTER = timedelta(days=3)  # a weekend in which nobody mends the receiver

@@ -22,8 +22,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from halfsigma import IllegalTransition, UsageError
+from registry.columns import plain, utc_now
 from registry.database import insert
-from registry.tables import RETRAIN_STATES, Line, Retrain, plain, table_of, utc_now
+from registry.tables import RETRAIN_STATES, Line, Retrain, table_of
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "requested": frozenset({"curated", "failed"}),

@@ -15,7 +15,7 @@ from flows.bakeoff.result import Bakeoff, Entry
 from flows.pages import BakeoffPage, BakeoffRow, Fact, render_bakeoff
 from flows.pages.words import percent
 from halfsigma import __version__
-from registry.tables import utc_now
+from registry.columns import utc_now
 
 EXAMPLES = 6
 

@@ -9,8 +9,8 @@ from detectors.images import Pixels
 from flows.drill.result import BURST, Climb, Drill, Rung
 from flows.pages import DrillLadder, DrillPage, DrillStep, Fact, render_drill
 from halfsigma import __version__
+from registry.columns import utc_now
 from registry.harm import Cost
-from registry.tables import utc_now
 
 COSTS: dict[Cost, str] = {
     "detection": "detection",

@@ -21,8 +21,8 @@ from flows.drill.relearning import Recipe
 from flows.drill.result import Climb, Drill
 from flows.workspace import Workspace
 from registry import deployment, images, lines
+from registry.columns import utc_now
 from registry.lines import night_of
-from registry.tables import utc_now
 
 SEED = 0
 EXAMPLE_DEFECTS = 6

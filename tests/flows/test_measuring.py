@@ -10,11 +10,11 @@ import pytest
 
 from drift.reference import Reference
 from flows import measuring
+from registry.columns import utc_now
 from registry.database import Database, open_database
 from registry.lines import create_line, record_version
 from registry.measuring import LineToMeasure, MeasuredLine, Unmeasured
 from registry.scores import ScoreRow, log_scores
-from registry.tables import utc_now
 
 NIGHT = date(2026, 11, 24)
 LINES = 7

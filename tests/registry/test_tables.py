@@ -11,9 +11,10 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
 from halfsigma import DatabaseError
+from registry.columns import Document, UtcDateTime, plain
 from registry.database import Database
 from registry.lines import create_line, get_line
-from registry.tables import Base, Document, Line, UtcDateTime, plain
+from registry.tables import Base, Line
 
 A_VALUE = {
     Integer: "7",
