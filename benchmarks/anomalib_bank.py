@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks.anomalib_client import AnomalibWorker
 from benchmarks.anomalib_material import Material
-from detectors.coreset import greedy_coreset, squared_distances
-from detectors.runtime import usable_threads
+from detectors.backbones.runtime import usable_threads
+from detectors.patches.coreset import greedy_coreset, squared_distances
 
 PATCHES_PER_PICK = 50
 LIMITED_PICKS = 150
@@ -31,7 +31,7 @@ class Run:
 
 
 def plain_greedy(features: NDArray[np.float32], n_select: int, *, first: int) -> NDArray[np.int64]:
-    """The textbook's loop, by the definition of distance that `detectors.coreset` promises to honour."""
+    """The textbook's loop, by the definition of distance that `detectors.patches.coreset` promises to honour."""
     n = len(features)
     least = np.full(n, np.inf)
     picked = np.empty(n_select, dtype=np.int64)

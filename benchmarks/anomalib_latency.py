@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from benchmarks.anomalib_client import AnomalibWorker
 from benchmarks.anomalib_material import BACKBONE, LAYERS, NEIGHBOURHOOD, SIDE_PX, Material
-from detectors.backbone import BackboneSpec
-from detectors.bank import MemoryBank
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import FeatureRuntime, build_runtime
 from detectors.calibration import Threshold
-from detectors.coreset import greedy_coreset
-from detectors.framing import Framing
-from detectors.patchcore import PatchCore, PatchCoreSettings
-from detectors.position import PartTemplate, small_gray
+from detectors.families.patchcore import PatchCore, PatchCoreSettings
+from detectors.patches.bank import MemoryBank
+from detectors.patches.coreset import greedy_coreset
+from detectors.patches.whitening import PatchProjection
+from detectors.photographs.framing import Framing
+from detectors.photographs.position import PartTemplate, small_gray
 from detectors.protocol import FitContext
-from detectors.runtime import FeatureRuntime, build_runtime
 from detectors.version import DetectorVersion
-from detectors.whitening import PatchProjection
 
 BANK_SIZE = 2048
 N_BANK_IMAGES = 100

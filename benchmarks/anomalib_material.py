@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from detectors.backbone import BackboneSpec, load_backbone
-from detectors.images import list_images, read_photograph, to_uint8_rgb
-from detectors.runtime import FeatureRuntime, build_runtime, usable_threads
+from detectors.backbones.backbone import BackboneSpec, load_backbone
+from detectors.backbones.runtime import FeatureRuntime, build_runtime, usable_threads
+from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
 
 SIDE_PX = 256
 BACKBONE = "tf_efficientnet_lite0"

@@ -21,14 +21,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbone import BackboneSpec
-from detectors.disturbance import Disturbance, disturb
-from detectors.families import family_named
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import build_runtime
+from detectors.disturbances.disturbance import Disturbance, disturb
+from detectors.families.names import family_named
+from detectors.families.patchcore import NEIGHBOURHOOD
 from detectors.fit import fit_version, prepare, with_responses
-from detectors.framing import Framing
-from detectors.images import list_images, read_photograph
-from detectors.patchcore import NEIGHBOURHOOD
-from detectors.runtime import build_runtime
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images, read_photograph
 from detectors.version import DetectorVersion
 from drift.causes import COVARIATES_OF
 from drift.reference import Reference

@@ -19,13 +19,13 @@ import cv2
 import numpy as np
 from skimage import data
 
-from detectors.backbone import BackboneSpec
-from detectors.families import family_named
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import build_runtime, usable_threads
+from detectors.families.names import family_named
+from detectors.families.patchcore import NEIGHBOURHOOD
 from detectors.fit import fit_version, prepare
-from detectors.framing import Framing
-from detectors.images import list_images
-from detectors.patchcore import NEIGHBOURHOOD
-from detectors.runtime import build_runtime, usable_threads
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images
 
 JPEG_QUALITY = 90
 NOISE_SD = 4.0

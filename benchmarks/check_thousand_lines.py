@@ -23,7 +23,7 @@ import numpy as np
 from rich.progress import track
 from sqlalchemy import select
 
-from detectors.responses import probes
+from detectors.disturbances.responses import probes
 from drift.causes import LEAST_SPREAD
 from drift.reference import Reference
 from drift.responses import Response

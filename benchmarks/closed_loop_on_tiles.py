@@ -19,14 +19,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbone import BackboneSpec
-from detectors.canvases import InMemory
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import build_runtime
+from detectors.families.patchcore import NEIGHBOURHOOD, PatchCore
 from detectors.fit import GoodImages, PreparedImage, fit_version
-from detectors.framing import Framing
-from detectors.images import list_images, read_photograph, to_uint8_rgb
-from detectors.patchcore import NEIGHBOURHOOD, PatchCore
-from detectors.position import small_gray
-from detectors.runtime import build_runtime
+from detectors.photographs.canvases import InMemory
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
+from detectors.photographs.position import small_gray
 from detectors.version import DetectorVersion
 from drift.reference import Reference
 from drift.verdict import Verdict, judge_lines
@@ -86,7 +86,7 @@ def prepared(images: Sequence[Image], framing: Framing) -> GoodImages:
 
 
 def _appearance(image: Image) -> dict[str, float]:
-    from detectors.covariates import measure_appearance
+    from detectors.photographs.covariates import measure_appearance
 
     return measure_appearance(image, original_size=image.shape[:2])
 

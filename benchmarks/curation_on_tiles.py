@@ -25,19 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.closed_loop_on_tiles import TILES, prepared
-from detectors.aggregation import TOP_SHARE, top_mean
-from detectors.backbone import BackboneSpec
-from detectors.bank import MemoryBank
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import build_runtime
 from detectors.calibration import conformal_threshold
-from detectors.coreset import greedy_coreset
-from detectors.disturbance import Disturbance, describe, disturb
+from detectors.disturbances.disturbance import Disturbance, describe, disturb
+from detectors.families.patchcore import NEIGHBOURHOOD, PatchCore
 from detectors.fit import fit_version
-from detectors.framing import Framing
-from detectors.images import list_images, read_photograph, to_uint8_rgb
-from detectors.patchcore import NEIGHBOURHOOD, PatchCore
-from detectors.runtime import build_runtime
+from detectors.patches.aggregation import TOP_SHARE, top_mean
+from detectors.patches.bank import MemoryBank
+from detectors.patches.coreset import greedy_coreset
+from detectors.patches.whitening import PatchProjection
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
 from detectors.version import DetectorVersion
-from detectors.whitening import PatchProjection
 from drift.reference import Reference
 from drift.responses import Response
 from drift.verdict import Verdict, judge_lines
@@ -188,7 +188,7 @@ def _read(path: Path) -> Image:
 def _with_responses(version: DetectorVersion, images: Sequence[Image], seed: int) -> DetectorVersion:
     from dataclasses import replace
 
-    from detectors.responses import MOST_IMAGES, measure_responses
+    from detectors.disturbances.responses import MOST_IMAGES, measure_responses
 
     return replace(version, responses=measure_responses(version, images[:MOST_IMAGES], seed=seed))
 

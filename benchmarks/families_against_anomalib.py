@@ -29,17 +29,17 @@ from benchmarks.anomalib_material import BACKBONE
 from benchmarks.aupro import SIDE_PX, aupro
 from benchmarks.closed_loop_on_tiles import Image, prepared
 from benchmarks.labelled_parts import LabelledPart, bricks, some, tiles
-from detectors import distillation
-from detectors.backbone import BackboneSpec, load_backbone
+from detectors.backbones.backbone import BackboneSpec, load_backbone
+from detectors.backbones.runtime import FeatureRuntime, build_runtime, usable_threads
 from detectors.calibration import hold_out
-from detectors.families import FAMILIES, family_named
+from detectors.families.names import FAMILIES, family_named
+from detectors.families.patchcore import NEIGHBOURHOOD, PatchCoreSettings
 from detectors.fit import fit_version
-from detectors.framing import Framing
-from detectors.imitation import strangers
-from detectors.networks.pdn import description_network
-from detectors.patchcore import NEIGHBOURHOOD, PatchCoreSettings
+from detectors.learning import distillation
+from detectors.learning.imitation import strangers
+from detectors.learning.networks.pdn import description_network
+from detectors.photographs.framing import Framing
 from detectors.protocol import FitContext
-from detectors.runtime import FeatureRuntime, build_runtime, usable_threads
 from detectors.version import DetectorVersion
 from registry.gates import auroc
 

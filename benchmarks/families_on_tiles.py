@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.closed_loop_on_tiles import TILES, Image, prepared
-from detectors.backbone import BackboneSpec
-from detectors.families import FAMILIES, family_named
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import FeatureRuntime, build_runtime, usable_threads
+from detectors.families.names import FAMILIES, family_named
+from detectors.families.patchcore import NEIGHBOURHOOD
 from detectors.fit import fit_version
-from detectors.framing import Framing
-from detectors.images import list_images, read_photograph, to_uint8_rgb
-from detectors.patchcore import NEIGHBOURHOOD
-from detectors.runtime import FeatureRuntime, build_runtime, usable_threads
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
 from detectors.version import DetectorVersion
 from registry.gates import auroc
 

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbone import BackboneSpec
-from detectors.bank import MemoryBank
-from detectors.framing import Framing
-from detectors.images import list_images, read_photograph, to_uint8_rgb
-from detectors.patchcore import NEIGHBOURHOOD, PatchCoreSettings, _build_bank, _score_distances
-from detectors.runtime import build_runtime
-from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import build_runtime
+from detectors.families.patchcore import NEIGHBOURHOOD, PatchCoreSettings, _build_bank, _score_distances
+from detectors.patches.bank import MemoryBank
+from detectors.patches.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
 from registry.gates import Gate, kinds_gate
 
 TILES = Path(__file__).parents[2] / "shared" / "data" / "magnetic_tile"

@@ -17,7 +17,7 @@ import skimage
 from numpy.typing import NDArray
 
 from benchmarks.closed_loop_on_tiles import TILES, Image
-from detectors.images import list_images, read_photograph, to_uint8_rgb
+from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
 from flows.demo.part.defects import KINDS, add_defect
 
 Mask = NDArray[np.bool_]

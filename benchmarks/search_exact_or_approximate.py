@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.anomalib_material import TILES
-from detectors.aggregation import TOP_SHARE
-from detectors.backbone import BackboneSpec
-from detectors.coreset import greedy_coreset
-from detectors.framing import Framing
-from detectors.images import list_images, read_photograph, to_uint8_rgb
-from detectors.patch_heads import nearest_head
-from detectors.patchcore import NEIGHBOURHOOD
-from detectors.runtime import build_runtime, usable_threads
-from detectors.whitening import PatchProjection
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import build_runtime, usable_threads
+from detectors.families.patchcore import NEIGHBOURHOOD
+from detectors.patches.aggregation import TOP_SHARE
+from detectors.patches.coreset import greedy_coreset
+from detectors.patches.patch_heads import nearest_head
+from detectors.patches.whitening import PatchProjection
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
 
 SIDE_PX = 256
 DIMENSIONS = 128

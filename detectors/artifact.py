@@ -14,12 +14,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from detectors.backbones.runtime import load_runtime
 from detectors.calibration import Threshold
-from detectors.families import saved_family
-from detectors.framing import Framing
-from detectors.position import PartTemplate
-from detectors.responses import Response
-from detectors.runtime import load_runtime
+from detectors.disturbances.responses import Response
+from detectors.families.names import saved_family
+from detectors.photographs.framing import Framing
+from detectors.photographs.position import PartTemplate
 from detectors.version import DetectorVersion
 from halfsigma import ArtifactError, __version__
 

@@ -10,16 +10,16 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import conformal_threshold, n_held_out
-from detectors.canvases import Canvases, CanvasStore, StoredCanvas
-from detectors.covariates import COVARIATE_NAMES, measure_appearance
-from detectors.framing import Framing
-from detectors.images import Pixels, to_uint8_rgb
-from detectors.loading import Unreadable, read_ahead
-from detectors.position import PartTemplate, measure_position, small_gray
+from detectors.disturbances.responses import MOST_IMAGES, measure_responses
+from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
+from detectors.photographs.covariates import COVARIATE_NAMES, measure_appearance
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import Pixels, to_uint8_rgb
+from detectors.photographs.loading import Unreadable, read_ahead
+from detectors.photographs.position import PartTemplate, measure_position, small_gray
 from detectors.protocol import Detector, FitContext, Progress, no_progress
-from detectors.responses import MOST_IMAGES, measure_responses
-from detectors.runtime import FeatureRuntime
 from detectors.version import DetectorVersion
 from halfsigma import TooFewImages, __version__
 
@@ -60,7 +60,7 @@ def prepare(
     """Read ``paths`` once, leaving out what cannot be read and repeated files (equal bytes).
 
     Only canvases are kept: the memory needed does not depend on the camera's resolution, and beyond
-    `detectors.canvases.IN_MEMORY_BYTES` not on the number of images.
+    `detectors.photographs.canvases.IN_MEMORY_BYTES` not on the number of images.
 
     Raises:
         TooFewImages: fewer than `MIN_FIT_IMAGES` remain.
@@ -111,7 +111,7 @@ def fit_version(
         progress: told of each step.
         warm_start: a version to go on from, if its model is of the same family: a retrain passes its champion.
         checkpoint: a folder in which an unfinished training is kept.
-        core: more good images to learn from that are no photographs of these conditions (`detectors.transfer`): they
+        core: more good images to learn from that are no photographs of these conditions (`detectors.disturbances.transfer`): they
             stand neither in the reference nor in the mean image.
         n_above: images left out for scoring high, as `conformal_threshold` counts them.
     """

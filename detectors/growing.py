@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.calibration import conformal_threshold
-from detectors.canvases import Canvases
-from detectors.covariates import COVARIATE_NAMES
 from detectors.fit import GoodImages
-from detectors.images import to_uint8_rgb
-from detectors.loading import Unreadable, read_ahead
-from detectors.position import measure_position
+from detectors.photographs.canvases import Canvases
+from detectors.photographs.covariates import COVARIATE_NAMES
+from detectors.photographs.images import to_uint8_rgb
+from detectors.photographs.loading import Unreadable, read_ahead
+from detectors.photographs.position import measure_position
 from detectors.protocol import FitContext, Growing, Known, Progress, no_progress
 from detectors.version import DetectorVersion
 from halfsigma import DetectorError, ImageError, __version__

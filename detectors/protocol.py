@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.runtime import CanvasSize, FeatureRuntime
+from detectors.backbones.runtime import CanvasSize, FeatureRuntime
 
 ModelT = TypeVar("ModelT")
 

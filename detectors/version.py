@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import Threshold
-from detectors.covariates import measure_covariates
-from detectors.framing import Framing
-from detectors.images import Pixels, to_uint8_rgb
-from detectors.position import POSITION_NAMES, PartTemplate
+from detectors.disturbances.responses import Response
+from detectors.photographs.covariates import measure_covariates
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import Pixels, to_uint8_rgb
+from detectors.photographs.position import POSITION_NAMES, PartTemplate
 from detectors.protocol import Detector
-from detectors.responses import Response
-from detectors.runtime import FeatureRuntime
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from detectors.fit import MIN_FIT_IMAGES
-from detectors.images import list_images
-from detectors.loading import Unreadable, read_ahead
+from detectors.photographs.images import list_images
+from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Growing, Progress, no_progress
 from flows.challenger import request_retrain
 from flows.labelling import label_images

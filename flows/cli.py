@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 
 EMBEDDED_BACKBONE = "embedded:efficientnet_lite0"
-"""As `detectors.backbone.EMBEDDED`, which is not imported for the sake of ``--help``; a test holds them equal."""
+"""As `detectors.backbones.backbone.EMBEDDED`, which is not imported for the sake of ``--help``; a test holds them equal."""
 
 EXIT_INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -57,7 +57,7 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a detector on good images; a line's first version becomes champion."""
-    from detectors.backbone import BackboneSpec
+    from detectors.backbones.backbone import BackboneSpec
     from flows.fitting import fit_line
     from flows.progress import progress_bar
     from flows.workspace import open_workspace

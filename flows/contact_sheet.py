@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detectors.disturbance import describe
-from detectors.images import Pixels, to_uint8_rgb
-from detectors.loading import Unreadable, read_ahead
+from detectors.disturbances.disturbance import describe
+from detectors.photographs.images import Pixels, to_uint8_rgb
+from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress
 from detectors.version import DetectorVersion
 from flows.curating import CuratedNight, curate_night, summary_of

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from detectors.disturbances.transfer import Judge, transfer
 from detectors.fit import PreparedImage
-from detectors.images import to_uint8_rgb
-from detectors.loading import Unreadable, read_ahead
-from detectors.position import small_gray
+from detectors.photographs.images import to_uint8_rgb
+from detectors.photographs.loading import Unreadable, read_ahead
+from detectors.photographs.position import small_gray
 from detectors.protocol import Progress, no_progress
-from detectors.transfer import Judge, transfer
 from detectors.version import DetectorVersion
 from drift.reference import Reference
 from drift.sensor import faulty_images

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.images import list_images
-from detectors.loading import Unreadable, read_ahead
+from detectors.photographs.images import list_images
+from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
 from flows.workspace import Workspace
 from halfsigma import ImageError

@@ -13,14 +13,14 @@ from typing import cast
 from sqlalchemy.orm import Session
 
 from detectors.artifact import MANIFEST, read_manifest, save_version
-from detectors.backbone import BackboneSpec
-from detectors.families import family_named
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.resolution import FramePlan, measured_cost_ms, plan_frame
+from detectors.backbones.runtime import build_runtime
+from detectors.families.names import family_named
+from detectors.families.patchcore import NEIGHBOURHOOD
 from detectors.fit import GoodImages, fit_version, prepare, with_responses
-from detectors.images import list_images
-from detectors.patchcore import NEIGHBOURHOOD
+from detectors.photographs.images import list_images
 from detectors.protocol import Progress, no_progress
-from detectors.resolution import FramePlan, measured_cost_ms, plan_frame
-from detectors.runtime import build_runtime
 from detectors.version import DetectorVersion
 from drift.reference import Reference
 from flows.workspace import Workspace

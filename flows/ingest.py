@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from detectors.images import Photograph, list_images
-from detectors.loading import Unreadable, read_ahead
+from detectors.photographs.images import Photograph, list_images
+from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
 from flows.workspace import Workspace

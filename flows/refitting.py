@@ -13,11 +13,11 @@ from typing import cast
 import numpy as np
 
 from detectors.artifact import load_version, save_version
-from detectors.families import family_named
+from detectors.families.names import family_named
 from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, scores_of_fitted, with_responses
 from detectors.growing import grow_version
-from detectors.images import Pixels
-from detectors.loading import Unreadable, read_ahead
+from detectors.photographs.images import Pixels
+from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress
 from detectors.version import DetectorVersion
 from flows import retrain_files

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.loading import Unreadable, read_ahead
+from detectors.photographs.loading import Unreadable, read_ahead
 from drift.reference import Reference
 from flows.check import CheckedLine, check_line
 from flows.pages import CauseRow, Chapter, Distribution, Fact, GateRow, ImagePanel, NightRow, Report, render_report

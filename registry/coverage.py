@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.coreset import greedy_coreset
+from detectors.patches.coreset import greedy_coreset
 
 BLOCKS = 8
 """Side of the coarse picture that is compared: light, place and kind of the part are seen in it, a small defect hardly. A

@@ -14,7 +14,7 @@ import pandas as pd
 from mlflow.pyfunc import PythonModelContext
 
 from detectors.artifact import load_version
-from detectors.images import Pixels, read_photograph
+from detectors.photographs.images import Pixels, read_photograph
 from halfsigma import ImageError
 
 VERSION_ARTIFACT = "version"

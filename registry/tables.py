@@ -67,7 +67,7 @@ COVARIATES = (
     "speckle",
     "grain_direction",
 )
-"""The covariate columns of a score, named and ordered as ``detectors/covariates.py`` names them."""
+"""The covariate columns of a score, named and ordered as ``detectors/photographs/covariates.py`` names them."""
 
 LINE_NAME_CHARS = 64
 KIND_CHARS = 64

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from detectors.disturbance import KINDS, Disturbance
+from detectors.disturbances.disturbance import KINDS, Disturbance
 from registry import images
 from registry.tables import Image, Line, Score, table_of
 

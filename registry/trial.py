@@ -12,9 +12,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.images import Pixels
+from detectors.defects.synthetic import random_defect
+from detectors.photographs.images import Pixels
 from detectors.protocol import Progress, no_progress
-from detectors.synthetic import random_defect
 from detectors.version import DetectorVersion
 from drift.reference import Reference
 from drift.verdict import measure

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detectors.backbone import BackboneSpec
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.runtime import FeatureRuntime, build_runtime
+from detectors.families.patchcore import NEIGHBOURHOOD, PatchCore
 from detectors.fit import GoodImages, fit_version, prepare
-from detectors.framing import Framing
-from detectors.images import list_images
-from detectors.patchcore import NEIGHBOURHOOD, PatchCore
-from detectors.runtime import FeatureRuntime, build_runtime
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images
 from detectors.version import DetectorVersion
 
 HEIGHT, WIDTH = 96, 112

@@ -118,7 +118,7 @@ def test_torch_loads_one_file_only_whose_hash_was_checked_and_weights_only() -> 
         for node in ast.walk(_parsed(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
     ]
-    assert loads == [("detectors/backbone.py", {"map_location": "'cpu'", "weights_only": "True"})]
+    assert loads == [("detectors/backbones/backbone.py", {"map_location": "'cpu'", "weights_only": "True"})]
 
 
 def test_every_numpy_file_is_read_without_pickle() -> None:
@@ -133,10 +133,10 @@ def test_every_numpy_file_is_read_without_pickle() -> None:
 
 SILENT = """
 import os, sys
-import detectors.runtime, registry.store
+import detectors.backbones.runtime, registry.store
 import openvino
 assert sys.modules.get("openvino_telemetry") is None, sys.modules["openvino_telemetry"]
-from detectors.backbone import BackboneSpec
+from detectors.backbones.backbone import BackboneSpec
 for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "PREFECT_SERVER_ANALYTICS_ENABLED"):
     print(name, os.environ[name])
 import mlflow.telemetry.utils

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.artifact import save_version
-from detectors.disturbance import Disturbance
+from detectors.backbones.resolution import FramePlan
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.disturbances.disturbance import Disturbance
+from detectors.disturbances.specimens import Specimen, prepare_disturbed, prepared_score
 from detectors.fit import GoodImages, PreparedImage, fit_version
 from detectors.protocol import Detector, Progress, no_progress
-from detectors.resolution import FramePlan
-from detectors.runtime import FeatureRuntime
-from detectors.specimens import Specimen, prepare_disturbed, prepared_score
 from detectors.version import DetectorVersion
 from flows.bakeoff.material import Material
 from flows.bakeoff.result import Entry

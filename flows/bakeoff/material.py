@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from detectors.calibration import MIN_REFERENCE
+from detectors.defects.synthetic import GROUPS
+from detectors.disturbances.specimens import Specimen
 from detectors.protocol import Progress, no_progress
-from detectors.specimens import Specimen
-from detectors.synthetic import GROUPS
 from flows.drill.material import LEAST_DEFECTS, draw
 from halfsigma import TooFewImages
 

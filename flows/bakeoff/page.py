@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.images import Pixels
-from detectors.specimens import Specimen, photograph
+from detectors.disturbances.specimens import Specimen, photograph
+from detectors.photographs.images import Pixels
 from flows.bakeoff.document import CAVEAT
 from flows.bakeoff.material import DIRTY_SHARE
 from flows.bakeoff.result import Bakeoff, Entry

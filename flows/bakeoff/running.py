@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbone import BackboneSpec
-from detectors.disturbance import Disturbance
-from detectors.families import FAMILIES
-from detectors.images import list_images
-from detectors.ladders import USUAL_SIDE_PX
-from detectors.patchcore import NEIGHBOURHOOD
+from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.resolution import measured_cost_ms, plan_frame
+from detectors.backbones.runtime import build_runtime
+from detectors.disturbances.disturbance import Disturbance
+from detectors.disturbances.ladders import USUAL_SIDE_PX
+from detectors.families.names import FAMILIES
+from detectors.families.patchcore import NEIGHBOURHOOD
+from detectors.photographs.images import list_images
 from detectors.protocol import Detector, Progress, no_progress
-from detectors.resolution import measured_cost_ms, plan_frame
-from detectors.runtime import build_runtime
 from flows.bakeoff.contest import Contest, Images
 from flows.bakeoff.material import choose_material
 from flows.bakeoff.recommending import Situation, recommend

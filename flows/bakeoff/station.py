@@ -63,7 +63,7 @@ def measure_station(version_folder: Path, images: Sequence[Path]) -> Cost:
 
 def main(arguments: Sequence[str]) -> None:
     from detectors.artifact import load_version
-    from detectors.images import read_photograph
+    from detectors.photographs.images import read_photograph
 
     version = load_version(Path(arguments[0]))
     photographs = [read_photograph(Path(path)).pixels for path in arguments[1:]]

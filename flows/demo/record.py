@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.images import Pixels, read_photograph
+from detectors.photographs.images import Pixels, read_photograph
 from detectors.version import DetectorVersion
 from flows.demo.part import DemoNight, DemoPart
 from flows.pages import Curation, ImagePanel, Thumbnail

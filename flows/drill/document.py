@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from detectors.disturbance import KINDS
+from detectors.disturbances.disturbance import KINDS
 from flows.drill.result import BURST, Climb, Drill, Rung
 from flows.output import facts, rows_table
 

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from detectors.images import Pixels, to_uint8_rgb
-from detectors.loading import Unreadable, read_ahead
+from detectors.disturbances.specimens import Specimen
+from detectors.photographs.images import Pixels, to_uint8_rgb
+from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
-from detectors.specimens import Specimen
 from halfsigma import ImageError, TooFewImages
 
 MOST_NIGHT = 150

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from detectors.images import Pixels
+from detectors.photographs.images import Pixels
 from flows.drill.result import BURST, Climb, Drill, Rung
 from flows.pages import DrillLadder, DrillPage, DrillStep, Fact, render_drill
 from halfsigma import __version__

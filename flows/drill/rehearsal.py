@@ -10,11 +10,11 @@ from datetime import date
 
 import numpy as np
 
-from detectors.disturbance import KINDS, Disturbance
+from detectors.disturbances.disturbance import KINDS, Disturbance
+from detectors.disturbances.ladders import Ladder
+from detectors.disturbances.specimens import Specimen, prepare_disturbed, prepared_covariates, prepared_score
 from detectors.fit import PreparedImage
-from detectors.ladders import Ladder
 from detectors.protocol import Progress, no_progress
-from detectors.specimens import Specimen, prepare_disturbed, prepared_covariates, prepared_score
 from detectors.version import DetectorVersion
 from drift.fdr import q_values
 from drift.reference import Reference

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.disturbances.specimens import prepared_score
 from detectors.fit import GoodImages, PreparedImage, fit_version
 from detectors.protocol import Detector
-from detectors.runtime import FeatureRuntime
-from detectors.specimens import prepared_score
 from detectors.version import DetectorVersion
 from flows.drill.result import Relearned
 from registry.curation import Candidate, curate

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.disturbance import Disturbance
+from detectors.disturbances.disturbance import Disturbance
 from drift.crossing import first_crossing
 from drift.settings import DriftSettings
 from drift.verdict import Kind, Verdict

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from detectors.artifact import load_version
-from detectors.families import family_named
-from detectors.images import Pixels, list_images
-from detectors.ladders import drill_ladders
+from detectors.disturbances.ladders import drill_ladders
+from detectors.disturbances.specimens import Specimen, photograph
+from detectors.families.names import family_named
+from detectors.photographs.images import Pixels, list_images
 from detectors.protocol import Progress, no_progress
-from detectors.specimens import Specimen, photograph
 from drift.reference import Reference
 from flows.drill.material import choose_material
 from flows.drill.rehearsal import Rehearsal

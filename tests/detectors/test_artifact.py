@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors.artifact import FORMAT, MANIFEST, load_version, read_manifest, save_version
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version
-from detectors.patchcore import PatchCore
-from detectors.runtime import FeatureRuntime
 from detectors.version import DetectorVersion
 from halfsigma import ArtifactError
 
@@ -25,7 +25,7 @@ SCORE_IN_A_FRESH_PROCESS = """
 import json, sys
 from pathlib import Path
 from detectors.artifact import load_version
-from detectors.images import read_photograph
+from detectors.photographs.images import read_photograph
 version = load_version(Path(sys.argv[1]))
 judged = [version.score(read_photograph(Path(path)).pixels) for path in sys.argv[2:]]
 print(json.dumps([[each.score.hex(), each.rejected, each.anomaly_map.tobytes().hex(), dict(each.covariates)] for each in judged]))

@@ -12,12 +12,12 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from detectors.covariates import COVARIATE_NAMES
+from detectors.backbones.resolution import FINE_SIDE_PX, USUAL_SIDE_PX, plan_frame
 from detectors.fit import MIN_FIT_IMAGES, GoodImages, prepare, scores_of_fitted
-from detectors.framing import Framing
-from detectors.images import list_images
-from detectors.loading import READ_AHEAD, Unreadable, read_ahead
-from detectors.resolution import FINE_SIDE_PX, USUAL_SIDE_PX, plan_frame
+from detectors.photographs.covariates import COVARIATE_NAMES
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images
+from detectors.photographs.loading import READ_AHEAD, Unreadable, read_ahead
 from detectors.version import DetectorVersion
 from halfsigma import DetectorError, ImageError, TooFewImages
 
@@ -107,7 +107,7 @@ def test_reading_ahead_keeps_the_order_and_gives_a_reason_for_every_broken_file(
 
 
 def test_reading_ahead_holds_only_a_few_photographs_at_a_time(messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from detectors import loading
+    from detectors.photographs import loading
 
     started: list[Path] = []
     read = loading.read_photograph

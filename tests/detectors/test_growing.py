@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detectors import patchcore
 from detectors.artifact import load_version, save_version
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.families import patchcore
+from detectors.families.padim import Padim
+from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version, prepare
-from detectors.framing import Framing
 from detectors.growing import grow_version
-from detectors.images import list_images
-from detectors.padim import Padim
-from detectors.patchcore import PatchCore
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images
 from detectors.protocol import Detector
-from detectors.runtime import FeatureRuntime
 from detectors.version import DetectorVersion
 from halfsigma import DetectorError
 

@@ -19,9 +19,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import detectors.patchcore
+import detectors.families.patchcore
 
-detectors.patchcore.MIN_FOLDS = detectors.patchcore.MAX_FOLDS = 2  # quick, and of no matter to the command line
+detectors.families.patchcore.MIN_FOLDS = detectors.families.patchcore.MAX_FOLDS = (
+    2  # quick, and of no matter to the command line
+)
 
 
 @contextmanager

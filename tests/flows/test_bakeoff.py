@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detectors import patchcore
-from detectors.families import FAMILIES
-from detectors.images import list_images
-from detectors.padim import Padim
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.families import patchcore
+from detectors.families.names import FAMILIES
+from detectors.families.padim import Padim
+from detectors.photographs.images import list_images
 from detectors.protocol import FitContext, Fitted
-from detectors.runtime import FeatureRuntime
 from flows.bakeoff.document import bakeoff_document, bakeoff_for_people
 from flows.bakeoff.material import LEAST_GOODS, choose_material
 from flows.bakeoff.page import write_page

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from detectors.artifact import load_version, save_version
-from detectors.disturbance import Disturbance, disturb
-from detectors.families import family_named
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.disturbances.disturbance import Disturbance, disturb
+from detectors.families.names import family_named
 from detectors.fit import fit_version, prepare, with_responses
-from detectors.framing import Framing
-from detectors.images import list_images, read_photograph
-from detectors.runtime import FeatureRuntime
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images, read_photograph
 from flows.challenger import request_retrain, run_step
 from flows.check import check_line
 from flows.contact_sheet import write_contact_sheet
@@ -93,7 +93,7 @@ def station(photographs: Path, champion: Path, tmp_path: Path, monkeypatch: pyte
     settings = Settings(tmp_path, f"sqlite:///{tmp_path / 'halfsigma.db'}", "memory")
     with open_database(settings.database_url) as database:
         workspace = Workspace(settings, database, store)  # type: ignore[arg-type]
-        monkeypatch.setattr("detectors.patchcore.MAX_FOLDS", 10)  # quick, and of no matter here
+        monkeypatch.setattr("detectors.families.patchcore.MAX_FOLDS", 10)  # quick, and of no matter here
         goods = {images.file_sha256(path): path for path in list_images(photographs / "goods")}
         kept = {sha256: str(workspace.vault.keep(LINE, path, sha256)) for sha256, path in goods.items()}
         with database.session() as session:

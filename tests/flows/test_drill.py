@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectors.disturbance import Disturbance
-from detectors.images import list_images, read_photograph
-from detectors.ladders import Ladder
-from detectors.patchcore import PatchCore
+from detectors.disturbances.disturbance import Disturbance
+from detectors.disturbances.ladders import Ladder
+from detectors.families.patchcore import PatchCore
+from detectors.photographs.images import list_images, read_photograph
 from detectors.version import DetectorVersion
 from drift.reference import Reference
 from flows.drill import running

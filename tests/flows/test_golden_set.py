@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import detectors.patchcore
+import detectors.families.patchcore
 from detectors.artifact import load_version, save_version
 from detectors.version import DetectorVersion
 from flows.challenger import run_step
@@ -49,8 +49,8 @@ def _see(workspace: Workspace, folder: Path) -> dict[str, Path]:
 def test_a_retrain_neither_learns_from_a_defect_labelled_at_the_last_minute_nor_forgets_its_kind(
     workspace: Workspace, tmp_path: Path, write_night: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detectors.patchcore, "MIN_FOLDS", 2)
-    monkeypatch.setattr(detectors.patchcore, "MAX_FOLDS", 2)
+    monkeypatch.setattr(detectors.families.patchcore, "MIN_FOLDS", 2)
+    monkeypatch.setattr(detectors.families.patchcore, "MAX_FOLDS", 2)
     goods = _see(workspace, write_night(tmp_path / "goods", N_GOODS, seed=11))
     dents = _see(workspace, write_night(tmp_path / "dents", 4, seed=12, defect=True))
     label_images(workspace, "pad", list(dents), as_label="defect", kind="dent")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from detectors.artifact import save_version
-from detectors.position import POSITION_NAMES
+from detectors.photographs.position import POSITION_NAMES
 from detectors.version import DetectorVersion
 from flows.ingest import Ingested, ingest
 from flows.settings import Settings

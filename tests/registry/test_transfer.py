@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from detectors.disturbance import Disturbance
+from detectors.disturbances.disturbance import Disturbance
 from registry import images, lines, scores
 from registry.database import Database
 from registry.scores import ScoreRow

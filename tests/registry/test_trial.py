@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from detectors.artifact import load_version, save_version
 from detectors.fit import prepare
-from detectors.framing import Framing
-from detectors.images import list_images
+from detectors.photographs.framing import Framing
+from detectors.photographs.images import list_images
 from detectors.version import DetectorVersion
 from registry.gates import Gate
 from registry.trial import Trial, run_trial

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.disturbance import Disturbance, disturb
-from detectors.images import list_images, read_photograph, white_level_of
+from detectors.disturbances.disturbance import Disturbance, disturb
+from detectors.photographs.images import list_images, read_photograph, white_level_of
 from flows.demo.part.brake_pad import MARGIN_PX, SIDE_PX, BrakePad, expose
 from flows.demo.part.defects import add_defect
 from halfsigma import ImageError, TooFewImages

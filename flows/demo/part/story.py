@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detectors.disturbance import Disturbance, describe
+from detectors.disturbances.disturbance import Disturbance, describe
 from detectors.protocol import Progress, no_progress
 from flows.demo.part.defects import KINDS
 from flows.demo.part.sources import BrakePadSource, OwnImagesSource, PartSource, Pixels, Pool

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from detectors.disturbance import Disturbance
-from detectors.images import list_images, read_photograph
+from detectors.disturbances.disturbance import Disturbance
+from detectors.photographs.images import list_images, read_photograph
 from flows.demo.part import (
     STORY,
     BrakePadSource,

@@ -1,0 +1,296 @@
+"""Where a backbone runs: OpenVINO on CPUs, torch elsewhere. The runtime is part of a version's record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.backbones.backbone import Backbone, BackboneSpec, empty_backbone, load_backbone
+from detectors.backbones.tracing import PATCHES, map_names, patch_module, read_ir, to_openvino, write_ir
+from halfsigma import ArtifactError, DetectorError
+
+if TYPE_CHECKING:
+    import openvino
+    import torch
+
+    from detectors.backbones.head import Head
+
+RuntimeName = Literal["openvino", "torch"]
+CanvasSize = tuple[int, int]
+"""(height, width) in pixels."""
+
+CANVAS = "canvas"
+"""What a head asks for that reads the image itself."""
+
+_FILE = "backbone"
+_TORCH_FILE = "backbone.safetensors"
+_TRACED_SIDE_PX = 256
+"""Any multiple of 32 gives the same graph: "same" padding of even sizes does not depend on the size."""
+
+
+class FeatureRuntime(Protocol):
+    """A frozen backbone, ready to turn one canvas into patch features."""
+
+    name: RuntimeName
+    map_names: tuple[str, ...]
+    """What `maps` can give: ``patches``, and ``stride4``, ``stride8``, ``stride16`` where the backbone has them."""
+
+    def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(height, width, 3) uint8, sides multiples of 32 → (rows, columns, channels) float32 patch features."""
+        ...
+
+    def maps(self, canvas: NDArray[np.uint8], names: Sequence[str]) -> tuple[NDArray[np.float32], ...]:
+        """The maps of these names, each (rows, columns, channels) float32; ``patches`` equals `features`.
+
+        Raises:
+            DetectorError: the backbone has no such map.
+        """
+        ...
+
+    def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
+        """Backbone and ``head`` as one: from a canvas to what the head returns.
+
+        Canvases of ``fixed_size`` are computed fastest.
+        """
+        ...
+
+    def save(self, folder: Path) -> dict[str, object]:
+        """Write what `load_runtime` needs into ``folder``; returns a JSON-able record."""
+        ...
+
+
+class CanvasNetwork(Protocol):
+    """One canvas's maps."""
+
+    def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """(height, width, 3) uint8 → the network's outputs without their batch axis."""
+        ...
+
+
+def usable_threads() -> int:
+    """Processors this process may use: the scheduler's mask, narrowed by ``OMP_NUM_THREADS``."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(allowed, int(asked))) if asked.isdigit() and int(asked) > 0 else allowed
+
+
+def build_runtime(spec: BackboneSpec, *, neighbourhood: int, kind: RuntimeName | None = None) -> FeatureRuntime:
+    """A runtime for this backbone; OpenVINO unless a GPU is there or ``kind`` says otherwise.
+
+    Args:
+        spec: the network, its weights and where it is read.
+        neighbourhood: side of the square of patches that are averaged, odd.
+        kind: the runtime, by default the faster one of this machine.
+
+    Raises:
+        DetectorError: the backbone cannot be loaded or converted.
+    """
+    import torch
+
+    backbone = load_backbone(spec)
+    if kind is None:
+        kind = "torch" if torch.cuda.is_available() else "openvino"
+    if kind == "torch":
+        return TorchRuntime(backbone, spec.architecture, neighbourhood=neighbourhood)
+    example = torch.zeros(1, _TRACED_SIDE_PX, _TRACED_SIDE_PX, 3, dtype=torch.uint8)
+    model = to_openvino(patch_module(backbone, neighbourhood=neighbourhood), [example])
+    return OpenVinoRuntime(model, map_names(backbone))
+
+
+def load_runtime(folder: Path, record: dict[str, object]) -> FeatureRuntime:
+    """The runtime that `FeatureRuntime.save` wrote, from its files alone.
+
+    Raises:
+        ArtifactError: the record names a runtime that this version of halfsigma does not know.
+    """
+    if record["name"] == "openvino":
+        return OpenVinoRuntime(read_ir(folder, _FILE), tuple(cast("list[str]", record["maps"])))
+    if record["name"] == "torch":
+        return TorchRuntime.load(folder, record)
+    raise ArtifactError(f"unknown runtime {record['name']!r}", hint="install the halfsigma that wrote this version")
+
+
+class OpenVinoRuntime:
+    """One image a request, float32 on every machine, so that a score does not depend on its neighbours in a batch."""
+
+    name: RuntimeName = "openvino"
+
+    def __init__(self, model: openvino.Model, map_names: tuple[str, ...]) -> None:
+        self._model = model
+        self.map_names = map_names
+        self._compiled: dict[tuple[str, ...], _Compiled] = {}
+
+    def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.maps(canvas, (PATCHES,))[0]
+
+    def maps(self, canvas: NDArray[np.uint8], names: Sequence[str]) -> tuple[NDArray[np.float32], ...]:
+        wanted = tuple(names)
+        if wanted not in self._compiled:
+            self._compiled[wanted] = _Compiled(_with_outputs(self._model, self.map_names, wanted))
+        return self._compiled[wanted](canvas)
+
+    def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
+        return _Compiled(_with_head(self._model, self.map_names, head), fixed_size=fixed_size)
+
+    def save(self, folder: Path) -> dict[str, object]:
+        import openvino
+
+        write_ir(self._model, folder, _FILE)
+        return {
+            "name": self.name,
+            "precision": "f32",
+            "openvino": openvino.__version__,
+            "maps": list(self.map_names),
+        }
+
+
+class _Compiled:
+    """A model of one canvas, compiled when it is first asked."""
+
+    def __init__(self, model: openvino.Model, *, fixed_size: CanvasSize | None = None) -> None:
+        import openvino
+
+        self._model = model
+        self._fixed_size = fixed_size
+        self._core = openvino.Core()
+        self._requests: dict[CanvasSize | None, openvino.InferRequest] = {}
+
+    def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        request = self._request_for((canvas.shape[0], canvas.shape[1]))
+        request.infer({0: canvas[None]}, share_inputs=True)
+        return tuple(np.array(tensor.data[0], np.float32, copy=True) for tensor in request.output_tensors)
+
+    def _request_for(self, size: CanvasSize) -> openvino.InferRequest:
+        """Compiled for the line's own canvas size, which is up to a third faster, and once for all other sizes.
+
+        A part whose photographs come in many sizes would else wait, and keep memory, for each of them.
+        """
+        import openvino
+
+        key = size if size == self._fixed_size else None
+        if key not in self._requests:
+            model = self._model
+            if key is not None:
+                model = model.clone()
+                model.reshape([1, *key, 3])
+            options = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": openvino.Type.f32,
+                "INFERENCE_NUM_THREADS": usable_threads(),
+            }
+            self._requests[key] = self._core.compile_model(model, "CPU", options).create_infer_request()
+        return self._requests[key]
+
+
+class TorchRuntime:
+    """The same patch features in torch: on a GPU when there is one, else on the CPU."""
+
+    name: RuntimeName = "torch"
+
+    def __init__(self, backbone: Backbone, architecture: str, *, neighbourhood: int) -> None:
+        import torch
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._module = patch_module(backbone, neighbourhood=neighbourhood).to(self._device)
+        self._architecture = architecture
+        self._taps = backbone.taps
+        self._neighbourhood = neighbourhood
+        self.map_names = map_names(backbone)
+
+    def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.maps(canvas, (PATCHES,))[0]
+
+    def maps(self, canvas: NDArray[np.uint8], names: Sequence[str]) -> tuple[NDArray[np.float32], ...]:
+        _check_names(names, self.map_names)
+        found = self._maps(canvas)
+        return tuple(np.asarray(found[name][0].cpu().numpy(), np.float32) for name in names)
+
+    def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
+        import torch
+
+        _check_names([name for name in head.inputs if name != CANVAS], self.map_names)
+        module = cast("torch.nn.Module", head.module).to(self._device)
+
+        def compute(canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+            with torch.inference_mode():
+                given = self._maps(canvas) if set(head.inputs) - {CANVAS} else {}
+                given[CANVAS] = torch.from_numpy(canvas)[None].to(self._device)
+                found = module(*(given[name] for name in head.inputs))
+            outputs = found if isinstance(found, tuple) else (found,)
+            return tuple(np.asarray(each[0].cpu().numpy(), np.float32) for each in outputs)
+
+        return compute
+
+    def _maps(self, canvas: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
+        import torch
+
+        with torch.inference_mode():
+            found = self._module(torch.from_numpy(canvas)[None].to(self._device))
+        return dict(zip(self.map_names, found, strict=True))
+
+    def save(self, folder: Path) -> dict[str, object]:
+        import torch
+        from safetensors.torch import save_file
+
+        state = {key: tensor.cpu().contiguous() for key, tensor in self._module.state_dict().items()}
+        save_file(state, folder / _TORCH_FILE)
+        return {
+            "name": self.name,
+            "precision": "f32",
+            "torch": str(torch.__version__),
+            "architecture": self._architecture,
+            "taps": list(self._taps),
+            "neighbourhood": self._neighbourhood,
+        }
+
+    @classmethod
+    def load(cls, folder: Path, record: dict[str, object]) -> TorchRuntime:
+        """Rebuild the architecture by name, without its pretrained weights, and fill it from ``folder``."""
+        from safetensors.torch import load_file
+
+        spec = BackboneSpec(str(record["architecture"]), taps=tuple(cast("list[str]", record["taps"])))
+        runtime = cls(empty_backbone(spec), spec.architecture, neighbourhood=cast("int", record["neighbourhood"]))
+        runtime._module.load_state_dict(load_file(folder / _TORCH_FILE))
+        return runtime
+
+
+def _check_names(names: Sequence[str], offered: Sequence[str]) -> None:
+    missing = [name for name in names if name not in offered]
+    if missing:
+        raise DetectorError(
+            f"this backbone gives no map {missing[0]!r}; it gives {', '.join(offered)}",
+            hint="choose a convolutional backbone with stages of stride 4, 8 and 16",
+        )
+
+
+def _sources(graph: openvino.Model, map_names: Sequence[str]) -> dict[str, openvino.Output]:
+    found = dict(zip(map_names, (result.input_value(0) for result in graph.get_results()), strict=True))
+    return {CANVAS: graph.get_parameters()[0].output(0), **found}
+
+
+def _with_outputs(model: openvino.Model, map_names: Sequence[str], wanted: Sequence[str]) -> openvino.Model:
+    """The network's graph with these maps alone; what only others need is not computed."""
+    import openvino
+    from openvino import opset13 as op
+
+    _check_names(wanted, map_names)
+    graph = model.clone()
+    sources = _sources(graph, map_names)
+    return openvino.Model([op.result(sources[name]) for name in wanted], graph.get_parameters(), "maps")
+
+
+def _with_head(model: openvino.Model, map_names: Sequence[str], head: Head) -> openvino.Model:
+    """The network's graph with the head's behind it."""
+    import openvino
+
+    _check_names([name for name in head.inputs if name != CANVAS], map_names)
+    graph, tail = model.clone(), cast("openvino.Model", head.model).clone()
+    sources = _sources(graph, map_names)
+    for parameter, name in zip(tail.get_parameters(), head.inputs, strict=True):
+        parameter.output(0).replace(sources[name])
+    return openvino.Model(tail.get_results(), graph.get_parameters(), "network")

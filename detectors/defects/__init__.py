@@ -1,0 +1,1 @@
+"""Defects that no camera saw: synthetic ones that judge, simulated ones that teach."""

@@ -1,0 +1,1 @@
+"""What a changed station does to photographs, and how scores and covariates answer."""

@@ -1,0 +1,1 @@
+"""The detector families, a file each, and their names."""

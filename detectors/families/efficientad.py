@@ -1,0 +1,185 @@
+"""EfficientAD: a student that learned to imitate a teacher on good images alone (Batzner et al., WACV 2024).
+
+The compact form: the frozen backbone is the teacher, and what it computes on the way is what student and autoencoder
+read. docs/decisions/efficientad.md has the measurements behind what differs from the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.backbones.tracing import PATCHES
+from detectors.calibration import hold_out
+from detectors.defects.synthetic import random_defect
+from detectors.learning.trained import TrainedDetector, TrainedSettings
+from detectors.learning.training import Plan, identity_of, train
+from detectors.patches.aggregation import TOP_SHARE, top_mean
+from detectors.protocol import FitContext, Fitted, common_size
+
+if TYPE_CHECKING:
+    import torch
+
+    from detectors.learning.imitation import Features
+    from detectors.learning.networks.compact import CompactNetwork
+
+FROM_SCRATCH = Plan(steps=600, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4)
+WARM = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=3)
+MOST_LEARNED = 1000
+"""Images whose features are kept in memory while the student learns; of more, a seeded draw."""
+WHOLE_SHARES = (0.0, 0.25, 0.5)
+"""What is tried of the autoencoder's map; the paper takes the last."""
+LEAST_GAIN = 0.01
+"""AUROC on synthetic defects that the autoencoder must add to be used: it costs time, and on textures detection."""
+
+
+@dataclass(frozen=True, slots=True)
+class EfficientAdSettings(TrainedSettings):
+    """What is chosen for a line.
+
+    Attributes:
+        stage: the backbone's map that student and autoencoder read.
+        ratio: how many times finer it is than the patches.
+        whole: the autoencoder's share of the map.
+        channels: of the patches and of the stage's map, found while fitting.
+    """
+
+    stage: str = ""
+    ratio: int = 1
+    whole: float = 0.0
+    channels: tuple[int, int] = (0, 0)
+
+
+class EfficientAd(TrainedDetector):
+    """Where the student, or the autoencoder, fails to say what the teacher says, something is new."""
+
+    family: ClassVar[str] = "efficientad"
+    settings_type: ClassVar[type[TrainedSettings]] = EfficientAdSettings
+
+    @classmethod
+    def inputs_of(cls, settings: EfficientAdSettings) -> tuple[str, ...]:
+        return (PATCHES, settings.stage)
+
+    @classmethod
+    def build(cls, settings: EfficientAdSettings) -> CompactNetwork:
+        from detectors.learning.networks.compact import CompactNetwork
+
+        patch_channels, stage_channels = settings.channels
+        return CompactNetwork(
+            patch_channels=patch_channels, stage_channels=stage_channels, ratio=settings.ratio, whole=settings.whole
+        )
+
+    @classmethod
+    def fit(
+        cls, canvases: Sequence[NDArray[np.uint8]], *, runtime: FeatureRuntime, context: FitContext
+    ) -> Fitted[Self]:
+        """Train student and autoencoder on all canvases but the reference's, from the warm start if there is one.
+
+        The held-out canvases decide when to stop and how much the autoencoder counts, scale the two maps, and are the
+        reference.
+
+        Raises:
+            TooFewImages: nothing would be left to learn from.
+        """
+        from detectors.learning import imitation
+
+        parts = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        learned = parts.fitted
+        if len(learned) > MOST_LEARNED:
+            learned = np.sort(np.random.default_rng(context.seed).choice(learned, MOST_LEARNED, replace=False))
+        stage, ratio = _stage_behind(runtime, canvases[0])
+
+        def read(images: Sequence[NDArray[np.uint8]]) -> list[Features]:
+            found = []
+            for place, image in enumerate(images):
+                context.progress("features", place, len(images))
+                found.append(imitation.read(image, runtime, stage))
+            return found
+
+        fitted = read([canvases[i] for i in learned])
+        reference = read([canvases[i] for i in parts.reference])
+        warm = _usable(context.warm_start, fitted[0])
+        module = imitation.build(fitted, ratio=ratio, seed=context.seed, warm=warm)
+        batches, held_out = imitation.Batches(module, fitted), imitation.Batches(module, reference)
+        strange = imitation.Batches(
+            module, read(imitation.strangers((canvases[0].shape[0], canvases[0].shape[1]), seed=context.seed))
+        )
+
+        def loss(rng: np.random.Generator) -> torch.Tensor:
+            return module.loss(*batches.draw(rng)) + module.penalty(strange.draw(rng)[1][:1])
+
+        def validate() -> float:
+            return float(sum(module.loss(*each) * len(each[0]) for each in held_out.all())) / held_out.n_images
+
+        train(
+            module,
+            FROM_SCRATCH if warm is None else WARM,
+            loss=loss,
+            validate=validate,
+            context=context,
+            identity=identity_of(canvases, cls.family),
+        )
+        imitation.set_scales(module, batches, held_out)
+        rng = np.random.default_rng(context.seed)
+        defective = read([np.asarray(random_defect(canvases[i], rng).image, np.uint8) for i in parts.reference])
+        module.whole = _best_share(module, reference, defective)
+        settings = EfficientAdSettings(
+            canvas_size=common_size(canvases),
+            channels=(fitted[0].patches.shape[-1], fitted[0].stage.shape[-1]),
+            top_share=TOP_SHARE,
+            stage=stage,
+            ratio=ratio,
+            whole=module.whole,
+        )
+        return cls.finished(module, canvases, runtime=runtime, settings=settings, held_out=parts)
+
+
+def _stage_behind(runtime: FeatureRuntime, canvas: NDArray[np.uint8]) -> tuple[str, int]:
+    """The name of the stage that is twice as fine as the patches, else as fine, and how much finer it is."""
+    stride = canvas.shape[0] // runtime.features(canvas).shape[0]
+    finer = f"stride{stride // 2}"
+    return (finer, 2) if finer in runtime.map_names else (f"stride{stride}", 1)
+
+
+def _usable(warm: object, features: Features) -> dict[str, NDArray[np.float32]] | None:
+    """The warm start's arrays, if its backbone gave as many channels."""
+    if not isinstance(warm, EfficientAd):
+        return None
+    arrays = warm.arrays()
+    channels = (features.patches.shape[-1], features.stage.shape[-1])
+    return arrays if (arrays["weight"].size, arrays["inputs.mean"].size) == channels else None
+
+
+def _best_share(module: CompactNetwork, good: Sequence[Features], defective: Sequence[Features]) -> float:
+    """The autoencoder's share that tells good images best from their copies with a synthetic defect, or none.
+
+    Real defects may not be looked at. The choice among three leaves the reference as honest as it was.
+    """
+    import torch
+
+    def maps(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        patches, stage = (torch.from_numpy(array)[None] for array in (features.patches, features.stage))
+        with torch.inference_mode():
+            target, stage = module.target(patches), module.prepared(stage)
+            described = module.student(stage)
+            local = module.normalised(module.local_map(target, described), 0)
+            whole = module.normalised(module.whole_map(stage, described), 1)
+        return local[0].numpy(), whole[0].numpy()
+
+    kinds = [[maps(each) for each in images] for images in (good, defective)]
+    found = {}
+    for share in WHOLE_SHARES:
+        low, high = (
+            np.array(
+                [top_mean((1 - share) * local + share * whole, top_share=TOP_SHARE).score for local, whole in kind]
+            )
+            for kind in kinds
+        )
+        found[share] = float((high[:, None] > low[None, :]).mean())
+    best = max(found, key=lambda share: (found[share], -share))
+    return best if found[best] >= found[0.0] + LEAST_GAIN else 0.0

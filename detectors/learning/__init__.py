@@ -1,0 +1,1 @@
+"""What the families that learn by gradient descent share, and their networks."""

@@ -1,0 +1,150 @@
+"""A frozen backbone's map of the images to fit, computed and standardised once, and the families that learn on it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.backbones.head import load_arrays
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.calibration import hold_out
+from detectors.learning.trained import TrainedDetector, TrainedSettings
+from detectors.learning.training import Plan, identity_of, seeded, train
+from detectors.protocol import FitContext, Fitted, common_size
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = 8
+MOST_LEARNED = 1000
+"""Images whose maps are kept in memory while a network learns, 0.1 MB each at 256 px; of more, a seeded draw."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapSettings(TrainedSettings):
+    """What is chosen for a line, besides what every trained family chooses.
+
+    Attributes:
+        channels: of the map that is read; found while fitting.
+    """
+
+    channels: int = 0
+
+
+class StandardMaps:
+    """Maps of several images, (channels, rows, columns) each, drawn in batches of one size."""
+
+    def __init__(self, maps: Sequence[torch.Tensor]) -> None:
+        self._maps = maps
+        by_size = defaultdict(list)
+        for index, each in enumerate(maps):
+            by_size[tuple(each.shape[-2:])].append(index)
+        self._of_size = [np.array(members) for _, members in sorted(by_size.items())]
+
+    def draw(self, rng: np.random.Generator, n: int) -> torch.Tensor:
+        """A batch of at most ``n`` images of one size, (batch, channels, rows, columns).
+
+        A size is drawn as often as it has images. So each image weighs as much as any other in the mean of many
+        batches, those of a rare size too, whose batches are small.
+        """
+        counts = np.array([len(members) for members in self._of_size], np.float64)
+        members = self._of_size[int(rng.choice(len(counts), p=counts / counts.sum()))]
+        return self._stacked(rng.choice(members, min(n, len(members)), replace=False))
+
+    def batches(self, n: int) -> Iterator[torch.Tensor]:
+        """All images once, in batches of at most ``n``."""
+        for members in self._of_size:
+            for start in range(0, len(members), n):
+                yield self._stacked(members[start : start + n])
+
+    def _stacked(self, members: NDArray[np.int64]) -> torch.Tensor:
+        import torch
+
+        return torch.stack([self._maps[i] for i in members])
+
+
+class MapDetector(TrainedDetector):
+    """A family whose network (`module.network`) reads one of the backbone's maps, standardised (`module.standardise`)."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("stride16",)
+    settings_type: ClassVar[type[TrainedSettings]] = MapSettings
+    from_scratch: ClassVar[Plan]
+    warm: ClassVar[Plan]
+
+    @classmethod
+    @abstractmethod
+    def loss(cls, module: Any, maps: torch.Tensor) -> torch.Tensor:
+        """Of a batch of standardised maps, (n, channels, rows, columns); a scalar."""
+
+    @classmethod
+    def fit(
+        cls,
+        canvases: Sequence[NDArray[np.uint8]],
+        *,
+        runtime: FeatureRuntime,
+        context: FitContext,
+        settings: MapSettings | None = None,
+    ) -> Fitted[Self]:
+        """Learn on the maps of the images; those of the held-out goods decide when to stop.
+
+        A warm start takes over the champion's standardisation as well: its network knows no other.
+        """
+        held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        raw: list[list[NDArray[np.float32]]] = []
+        for part in (learned_from(held_out.fitted, seed=context.seed), held_out.reference):
+            raw.append([])
+            for done, index in enumerate(part):
+                context.progress("features", done, len(part))
+                raw[-1].append(runtime.maps(canvases[index], cls.inputs)[0])
+        chosen = replace(settings or MapSettings(), canvas_size=common_size(canvases), channels=raw[0][0].shape[-1])
+        with seeded(context.seed):
+            module: Any = cls.build(chosen)
+        if context.warm_start is None:
+            module.standardise.learn(*moments(raw[0]))
+        else:
+            load_arrays(module, context.warm_start.arrays())
+        fitted, kept = (_standardised(module, part) for part in raw)
+        del raw
+
+        def validate() -> float:
+            found = [(float(cls.loss(module, maps)), len(maps)) for maps in kept.batches(BATCH)]
+            return sum(loss * n for loss, n in found) / sum(n for _, n in found)
+
+        train(
+            module.network,
+            cls.from_scratch if context.warm_start is None else cls.warm,
+            loss=lambda rng: cls.loss(module, fitted.draw(rng, BATCH)),
+            validate=validate,
+            context=context,
+            identity=identity_of(canvases, cls.family, chosen),
+        )
+        return cls.finished(module, canvases, runtime=runtime, settings=chosen, held_out=held_out)
+
+
+def learned_from(fitted: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
+    """The images that are learned from: all that are fitted on, or a draw of `MOST_LEARNED`, in order."""
+    if len(fitted) <= MOST_LEARNED:
+        return fitted
+    return np.sort(np.random.default_rng(seed).choice(fitted, MOST_LEARNED, replace=False))
+
+
+def moments(raw: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel over all images and positions, (channels,) float32."""
+    import torch
+
+    patches = np.concatenate([each.reshape(-1, each.shape[-1]) for each in raw])
+    mean, sd = patches.mean(axis=0, dtype=np.float64), patches.std(axis=0, dtype=np.float64)
+    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(sd.astype(np.float32))
+
+
+def _standardised(module: Any, raw: Sequence[NDArray[np.float32]]) -> StandardMaps:
+    import torch
+
+    with torch.no_grad():
+        return StandardMaps([module.standardise(torch.from_numpy(each)[None])[0].contiguous() for each in raw])

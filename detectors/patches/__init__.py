@@ -1,0 +1,1 @@
+"""Closed formulas on patch features: banks and their coresets, Gaussians, whitening, from distances to a score."""

@@ -1,0 +1,1 @@
+"""Reading photographs, framing them to canvases, and what is measured of each beside its score."""

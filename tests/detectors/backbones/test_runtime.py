@@ -1,0 +1,99 @@
+"""The two runtimes see the same; each gives its own scores again after it was saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors.backbones.runtime import FeatureRuntime, load_runtime, usable_threads
+from detectors.patches.patch_heads import nearest_head
+from detectors.patches.whitening import PatchProjection
+from halfsigma import ArtifactError
+
+
+def _canvas(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 160), (256, 224)])
+def test_openvino_and_torch_agree_to_a_thousandth_of_the_features_spread(
+    runtime: FeatureRuntime, torch_runtime: FeatureRuntime, size: tuple[int, int]
+) -> None:
+    canvas = _canvas(*size)
+    ours, theirs = runtime.features(canvas), torch_runtime.features(canvas)
+    assert ours.shape == theirs.shape == (size[0] // 16, size[1] // 16, 112 + 192)
+    assert ours.dtype == theirs.dtype == np.float32
+    # float32 on both sides: sums in another order, the network's sixty layers deep
+    assert np.abs(ours - theirs).max() < 1e-3 * theirs.std()
+
+
+@pytest.mark.parametrize("kind", ["openvino", "torch"])
+def test_a_saved_runtime_gives_the_same_features_bit_for_bit(
+    runtime: FeatureRuntime, torch_runtime: FeatureRuntime, kind: str, tmp_path: Path
+) -> None:
+    original = runtime if kind == "openvino" else torch_runtime
+    record = original.save(tmp_path)
+    assert record["name"] == kind
+    assert record["precision"] == "f32"
+    assert not list(tmp_path.glob("*.pt*"))
+    loaded = load_runtime(tmp_path, record)
+    canvas = _canvas(96, 96)
+    np.testing.assert_array_equal(loaded.features(canvas), original.features(canvas))
+
+
+def test_features_do_not_depend_on_the_sizes_seen_before(runtime: FeatureRuntime) -> None:
+    canvas = _canvas(96, 96)
+    before = runtime.features(canvas)
+    for side in (64, 128, 160):
+        runtime.features(_canvas(side, 64))
+    np.testing.assert_array_equal(runtime.features(canvas), before)
+
+
+def test_the_features_that_were_given_out_are_not_overwritten_by_the_next_image(runtime: FeatureRuntime) -> None:
+    first = runtime.features(_canvas(64, 64))
+    kept = first.copy()
+    runtime.features(np.zeros((64, 64, 3), np.uint8))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_a_line_of_many_sizes_compiles_one_network_for_them_all(tmp_path: Path, runtime: FeatureRuntime) -> None:
+    compiled = load_runtime(tmp_path, runtime.save(tmp_path))
+    for size in ((64, 64), (64, 96), (128, 64)):
+        compiled.features(_canvas(*size))
+    assert len(compiled._compiled["patches",]._requests) == 1  # type: ignore[attr-defined]
+
+
+def test_a_network_compiled_for_one_size_scores_as_the_one_for_all_sizes(runtime: FeatureRuntime) -> None:
+    rng = np.random.default_rng(0)
+    projection = PatchProjection(np.zeros(304, np.float32), rng.normal(size=(304, 8)).astype(np.float32))
+    bank = rng.normal(size=(50, 8)).astype(np.float32)
+    canvas = _canvas(96, 160)
+    head = nearest_head(projection, bank, runtime=runtime)
+    fixed, dynamic, other = (runtime.network(head, fixed_size=size)(canvas)[0] for size in ((96, 160), None, (64, 64)))
+    np.testing.assert_array_equal(fixed, dynamic)
+    np.testing.assert_array_equal(fixed, other)
+
+
+def test_a_runtime_of_another_halfsigma_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="unknown runtime 'tensorrt'") as caught:
+        load_runtime(tmp_path, {"name": "tensorrt"})
+    assert "install" in caught.value.hint
+
+
+def test_a_damaged_network_file_is_an_artifact_error(tmp_path: Path) -> None:
+    (tmp_path / "backbone.xml").write_text("<net>")
+    (tmp_path / "backbone.bin").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="backbone.xml"):
+        load_runtime(tmp_path, {"name": "openvino"})
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("1", 1), ("0", None), ("many", None), ("", None), ("9999", None)])
+def test_threads_follow_omp_num_threads_within_what_the_scheduler_allows(
+    monkeypatch: pytest.MonkeyPatch, asked: str, expected: int | None
+) -> None:
+    import os
+
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert usable_threads() == (expected or len(os.sched_getaffinity(0)))
