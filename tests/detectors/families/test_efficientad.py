@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,6 @@ from detectors.learning.training import Plan
 from detectors.protocol import FitContext
 from detectors.version import DetectorVersion
 
-ROOT = Path(__file__).parents[3]
 Camera = Callable[..., NDArray[np.uint8]]
 
 
@@ -224,28 +221,6 @@ def test_strangers_are_drawn_by_their_seed_and_differ() -> None:
     assert not np.array_equal(first[0], other[0])
     assert len({image.std().round(1) for image in first}) > 10
     assert {image.shape for image in first} == {(64, 96, 3)}
-
-
-WITHOUT_TORCH = """
-import sys
-from pathlib import Path
-import numpy as np
-from detectors.artifact import load_version
-version = load_version(Path(sys.argv[1]))
-photograph = np.random.default_rng(0).integers(0, 256, (96, 112), dtype=np.uint8)
-print(version.score(photograph).score.hex(), "torch" in sys.modules)
-"""
-
-
-def test_a_saved_version_scores_bit_for_bit_alike_in_a_process_without_torch(
-    fitted: DetectorVersion, tmp_path: Path
-) -> None:
-    save_version(fitted, tmp_path / "version")
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "version")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    photograph = np.random.default_rng(0).integers(0, 256, (96, 112), dtype=np.uint8)
-    assert done.stdout.split() == [fitted.score(photograph).score.hex(), "False"]
 
 
 def test_the_torch_runtime_scores_a_saved_version_alike(

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from tests.detectors.families.toy_family import PLAN, small_training
 
 from detectors.backbones.head import load_arrays, module_arrays
 from detectors.calibration import LEAST_FITTED, MIN_REFERENCE, hold_out, n_held_out
 from detectors.learning.training import Plan, train
 from detectors.protocol import FitContext, no_progress
 from halfsigma import DetectorError, TooFewImages
+from tests.detectors.families.toy_family import PLAN, small_training
 
 ROOT = Path(__file__).parents[3]
 
