@@ -36,6 +36,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # halfsigma shows its own
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of a run at a server; stdout is for one JSON document
 }
 
 

@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.aggregation import top_mean
 from detectors.backbone import BackboneSpec
 from detectors.bank import MemoryBank
 from detectors.framing import Framing
 from detectors.images import list_images, read_photograph, to_uint8_rgb
-from detectors.patchcore import NEIGHBOURHOOD, PatchCoreSettings, _build_bank, _score_distances
+from detectors.patchcore import NEIGHBOURHOOD, PatchCoreSettings, _build_bank
 from detectors.runtime import build_runtime
 from detectors.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
 from registry.gates import Gate, kinds_gate
@@ -56,7 +57,8 @@ class Bank:
         settings, found = PatchCoreSettings(), []
         for i in indices:
             patches = self.projection.apply(kept[i].reshape(-1, kept[i].shape[-1]).astype(np.float32))
-            found.append(_score_distances(self.search.nearest(patches).reshape(kept[i].shape[:2]), settings).score)
+            distances = self.search.nearest(patches).reshape(kept[i].shape[:2])
+            found.append(top_mean(distances, top_share=settings.top_share).score)
         return np.array(found)
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from mlflow import MlflowClient
 
 from detectors.artifact import save_version
@@ -33,6 +31,7 @@ from registry.database import open_database
 from registry.deployment import Deployment
 from registry.scores import ScoreRow
 from registry.store import TAG_RESTORED, MlflowStore, NewVersion, model_name
+from tests.acceptance.mlflow_server import Server
 
 pytestmark = pytest.mark.acceptance
 
@@ -40,41 +39,6 @@ ROOT = Path(__file__).parents[2]
 NIGHT = date(2026, 11, 23)
 AWAY_S = 0.2
 """Instead of half a minute: how long a failed look at MLflow stands."""
-STARTS_WITHIN_S = 120
-
-
-class Server:
-    """`mlflow server`, a process of its own over SQLite, that can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
-        deadline = time.monotonic() + STARTS_WITHIN_S
-        while True:
-            try:
-                if requests.get(f"{self.url}/health", timeout=5).ok:
-                    return
-            except requests.RequestException:
-                pass
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-3000:]
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)  # the group of our own session: uvicorn and its worker
-            self.process.wait(30)
-            self.process = None
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +157,22 @@ def plant(server: Server, tmp_path: Path, version: DetectorVersion, request: pyt
         made.deploy_first()
         yield made
         made.assert_whole()
+
+
+def test_a_command_at_a_server_prints_one_document_and_nothing_beside_it(
+    server: Server, good_folder: Path, tmp_path: Path
+) -> None:
+    home = {"HALFSIGMA_HOME": str(tmp_path / "home"), "MLFLOW_TRACKING_URI": server.url}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "fit", "printed", "--good", str(good_folder), "--detector", "padim", "--json"],
+        env={**{k: v for k, v in os.environ.items() if not k.startswith(("HALFSIGMA_", "MLFLOW_"))}, **home},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == 1
 
 
 def test_auto_promotes_what_passed_its_gates(plant: Plant) -> None:
