@@ -12,15 +12,11 @@ started again. Exit status 1 if a line has two champions or none, or a change wi
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -33,33 +29,14 @@ from halfsigma import StoreError
 from registry import lines, promotion
 from registry.store import MlflowStore, model_name
 from tests.acceptance.mlflow_server import Server
+from tests.acceptance.station import ROOT, Station
 
-ROOT = Path(__file__).parents[1]
 TILES = ROOT.parent / "shared" / "data" / "magnetic_tile"
-N_FIT, N_NIGHT = 120, 80
+N_FIT, N_NIGHT = 100, 80
 BLUR_SIGMA_PX = 2.0
 FIRST_NIGHT, SECOND_NIGHT = "2026-08-01", "2026-08-02"
 MANUAL, AUTO = "manual", "auto"
 SEED = 20261125
-
-
-class Station:
-    """The command line, in a home of its own."""
-
-    def __init__(self, home: Path, server: Server) -> None:
-        self.settings = Settings(home, f"sqlite:///{home / 'halfsigma.db'}", server.url)
-        own = ("HALFSIGMA_", "MLFLOW_", "PREFECT_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-        self._environment = {**inherited, "HALFSIGMA_HOME": str(home), "MLFLOW_TRACKING_URI": server.url}
-
-    def __call__(self, *arguments: str | Path) -> dict[str, Any]:
-        """The command's document, also that of its error."""
-        command = [sys.executable, "-m", "flows.cli", *map(str, arguments), "--json"]
-        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False)
-        if not done.stdout:
-            raise RuntimeError(f"{' '.join(command)} said nothing: {done.stderr[-3000:]}")
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
 
 
 class DiesUnderIt(MlflowStore):
@@ -104,7 +81,7 @@ def write_images(folder: Path) -> None:
 def prepare(station: Station, images: Path, told: Told) -> None:
     """Both lines deployed; on `MANUAL` a challenger waits."""
     for line in (MANUAL, AUTO):
-        station("fit", line, "--good", images / "fit")
+        station("fit", line, "--good", images / "fit", "--detector", "padim")
         station("configure", line, "--policy", line)
     station("ingest", MANUAL, images / FIRST_NIGHT, "--night", FIRST_NIGHT)
     (night,) = station("nightly", "--night", FIRST_NIGHT, "--line", MANUAL)["lines"]
@@ -114,8 +91,8 @@ def prepare(station: Station, images: Path, told: Told) -> None:
     )
 
 
-def die_under_a_promotion(station: Station, server: Server, told: Told) -> None:
-    with open_workspace(station.settings) as workspace, workspace.database.session() as session:
+def die_under_a_promotion(settings: Settings, server: Server, told: Told) -> None:
+    with open_workspace(settings) as workspace, workspace.database.session() as session:
         try:
             promotion.promote(
                 session,
@@ -136,7 +113,7 @@ def die_under_a_promotion(station: Station, server: Server, told: Told) -> None:
 def live_without_it(station: Station, images: Path, *, minutes: float, told: Told) -> None:
     """A night comes and goes, and every minute a person tries to promote."""
     until = time.monotonic() + 60.0 * minutes
-    ingested = station("ingest", AUTO, images / FIRST_NIGHT, "--night", FIRST_NIGHT)
+    ingested = station.answer("ingest", AUTO, images / FIRST_NIGHT, "--night", FIRST_NIGHT)
     told.row(
         "`ingest`",
         f"{ingested.get('n_new')} by version {ingested.get('version')}",
@@ -151,7 +128,7 @@ def live_without_it(station: Station, images: Path, *, minutes: float, told: Tol
     n_tries = n_refused = n_watched = 0
     while True:
         n_tries += 1
-        n_refused += "error" in station("promote", MANUAL, "--version", "2", "--by", "ann")
+        n_refused += "error" in station.answer("promote", MANUAL, "--version", "2", "--by", "ann")
         n_watched += all(line["champion"] == 1 for line in station("status")["lines"])
         left_s = until - time.monotonic()
         if left_s <= 0:
@@ -197,11 +174,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             each.mkdir()
         write_images(images)
         server = Server(served)
-        station, told = Station(home, server), Told()
+        settings = Settings(home, f"sqlite:///{home / 'halfsigma.db'}", server.url)
+        station, told = Station(home, MLFLOW_TRACKING_URI=server.url), Told()
         try:
             server.start()
             prepare(station, images, told)
-            die_under_a_promotion(station, server, told)
+            die_under_a_promotion(settings, server, told)
             gone = time.monotonic()
             live_without_it(station, images, minutes=options.minutes, told=told)
             told.row("the server was away", f"{(time.monotonic() - gone) / 60.0:.1f} minutes", well=True)
