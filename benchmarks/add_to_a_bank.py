@@ -54,7 +54,7 @@ def main() -> int:
             fitted = time.perf_counter()
             grown = station("retrain", "tiles", "--add", Path(folder) / "added")
             took.append(time.perf_counter() - fitted)
-        gates = grown["retrain"]["document"]["gates"]
+        gates = grown["retrain"]["gates"]
         failed = ", ".join(gate["name"] for gate in gates if not gate["passed"]) or "none"
         all_promoted &= grown["state"] == "promoted"
         print(f"| {repeat} | {fitted - started:.1f} | {took[-1]:.1f} | {grown['state']} | {failed} |", flush=True)

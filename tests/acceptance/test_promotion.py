@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -21,36 +17,24 @@ from registry.store import TAG_RESTORED, model_name
 from tests.acceptance.conftest import AWAY_S
 from tests.acceptance.mlflow_server import Server
 from tests.acceptance.plant import NIGHT, Plant
-from tests.acceptance.promoter_process import ROOT, PromoterProcess
+from tests.acceptance.promoter_process import PromoterProcess
+from tests.acceptance.station import Station
 
 pytestmark = pytest.mark.acceptance
 
 
-def test_a_command_at_a_server_prints_one_document_and_nothing_beside_it(
+def test_a_line_that_was_fitted_at_a_server_judges_its_first_night_without_it(
     server: Server, good_folder: Path, tmp_path: Path
 ) -> None:
-    home = {"HALFSIGMA_HOME": str(tmp_path / "home"), "MLFLOW_TRACKING_URI": server.url}
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "flows.cli",
-            "fit",
-            "printed",
-            "--good",
-            str(good_folder),
-            "--detector",
-            "padim",
-            "--json",
-        ],
-        env={**{k: v for k, v in os.environ.items() if not k.startswith(("HALFSIGMA_", "MLFLOW_"))}, **home},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["version"] == 1
+    """By commands; each prints its document and nothing beside it, although MLflow likes to tell of runs at a server."""
+    station = Station(tmp_path / "home", MLFLOW_TRACKING_URI=server.url)
+    assert station("fit", "fitted_only", "--good", good_folder, "--detector", "padim")["version"] == 1
+    server.stop()
+    try:
+        judged = station("ingest", "fitted_only", good_folder, "--night", "2026-11-23")
+    finally:
+        server.start()
+    assert (judged["version"], judged["n_new"]) == (1, len(list(good_folder.iterdir())))
 
 
 def test_auto_promotes_what_passed_its_gates(plant: Plant) -> None:
