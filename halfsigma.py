@@ -39,6 +39,7 @@ _ENVIRONMENT = {
     # How long torch's threads wait for each other in a loop before they sleep; the usual 300,000 turns cost a training
     # tenfold beside any other process (docs/decisions/runtime.md).
     "GOMP_SPINCOUNT": "10000",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of a run at a server; stdout is for one JSON document
 }
 
 

@@ -8,13 +8,14 @@ champion is fitted on 300 goods. Equal challengers are fitted on 300 other goods
 and among their probes, as a curation that noticed nothing would leave them.
 
 The backbone's features are computed once and kept in half precision; projection, coreset and scores are what a retrain
-runs. Only `golden_kinds` is asked: the gates that need a threshold need a cross-fitted reference, ten times the work.
+runs. Only `golden_kinds` and `golden_contrast` are asked: the gates that need a threshold need a cross-fitted reference,
+ten times the work.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,13 @@ from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
 from detectors.backbones.runtime import build_runtime
-from detectors.families.patchcore import NEIGHBOURHOOD, PatchCoreSettings, _build_bank, _score_distances
+from detectors.families.patchcore import NEIGHBOURHOOD, PatchCoreSettings, _build_bank
+from detectors.patches.aggregation import top_mean
 from detectors.patches.bank import MemoryBank
 from detectors.patches.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
 from detectors.photographs.framing import Framing
 from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
+from registry.contrast import contrast_gate
 from registry.gates import Gate, kinds_gate
 
 TILES = Path(__file__).parents[2] / "shared" / "data" / "magnetic_tile"
@@ -56,7 +59,8 @@ class Bank:
         settings, found = PatchCoreSettings(), []
         for i in indices:
             patches = self.projection.apply(kept[i].reshape(-1, kept[i].shape[-1]).astype(np.float32))
-            found.append(_score_distances(self.search.nearest(patches).reshape(kept[i].shape[:2]), settings).score)
+            distances = self.search.nearest(patches).reshape(kept[i].shape[:2])
+            found.append(top_mean(distances, top_share=settings.top_share).score)
         return np.array(found)
 
 
@@ -66,30 +70,43 @@ def read_features(files: Sequence[Path]) -> list[NDArray[np.float16]]:
     return [runtime.features(framing.frame(image)).astype(np.float16) for image in photographs]
 
 
-def try_gate(
+@dataclass(frozen=True)
+class Tried:
+    """What the gates said of one challenger's twin, and by how much each golden defect's place changed."""
+
+    place: Gate
+    contrast: Gate
+    change: Scores
+
+    @property
+    def passed(self) -> bool:
+        return self.place.passed and self.contrast.passed
+
+
+def try_gates(
     kept: Sequence[NDArray[np.float16]],
     champion_scores: Scores,
     chosen: Sequence[int],
     golden: Sequence[int],
     kinds: Sequence[str],
     rng: np.random.Generator,
-) -> tuple[Gate, Scores]:
-    """The gate on one challenger's twin, and by how much each golden defect's place changed."""
+) -> Tried:
     mixed = rng.permutation(np.array(chosen))
     n_probes = round(PROBE_SHARE * len(mixed))
     probes, learned = mixed[:n_probes].tolist(), mixed[n_probes:].tolist()
     twin = Bank.of(kept, learned, int(rng.integers(2**31)))
     good = champion_scores[probes], twin.scores(kept, probes)
     defect = champion_scores[golden], twin.scores(kept, golden)
-    gate = kinds_gate(
-        champion_good=good[0],
-        champion_defect=defect[0],
-        challenger_good=good[1],
-        challenger_defect=defect[1],
-        kinds=kinds,
-    )
+    judged = {
+        "champion_good": good[0],
+        "champion_defect": defect[0],
+        "challenger_good": good[1],
+        "challenger_defect": defect[1],
+    }
+    contrast = contrast_gate(**judged, kinds=kinds)
+    assert contrast is not None, "distances are positive"
     before, after = ((g[:, None] < d[None]).mean(0) for g, d in zip(good, defect, strict=True))
-    return gate, after - before
+    return Tried(kinds_gate(**judged, kinds=kinds), contrast, after - before)
 
 
 def main() -> None:
@@ -102,9 +119,9 @@ def main() -> None:
     files += [(path, kind) for kind in kinds for path in list_images(TILES / "defect" / kind)]
     kept = read_features([path for path, _ in files])
     goods = np.array([i for i, (_, kind) in enumerate(files) if not kind])
-    passed: dict[str, list[bool]] = {name: [] for name in ["equal", *kinds]}
-    changes: dict[str, list[Scores]] = {name: [] for name in passed}
-    print("| seed | challenger | golden_kinds | reason |\n|---|---|---|---|", flush=True)
+    tried: dict[str, list[Tried]] = {name: [] for name in ["equal", *kinds]}
+    changes: dict[str, list[Scores]] = {name: [] for name in tried}
+    print("| seed | challenger | golden_kinds | golden_contrast | reason |\n|---|---|---|---|---|", flush=True)
     for seed in range(options.first, options.first + options.seeds):
         rng = np.random.default_rng(seed)
         labelled: list[int] = []
@@ -118,22 +135,35 @@ def main() -> None:
         champion_scores = Bank.of(kept, order[:N_FIT], seed).scores(kept, range(len(files)))
         for name in ["equal"] * EQUALS + kinds:
             chosen = rng.choice(rest, N_FIT, replace=False).tolist() + unlabelled.get(name, [])
-            gate, change = try_gate(kept, champion_scores, chosen, labelled, golden_kinds, rng)
-            passed[name].append(gate.passed)
+            found = try_gates(kept, champion_scores, chosen, labelled, golden_kinds, rng)
+            tried[name].append(found)
             of_kind = np.array(golden_kinds) == name
-            changes[name].append(change if name == "equal" else change[of_kind])
-            print(f"| {seed} | {name} | {'passed' if gate.passed else 'refused'} | {gate.reason} |", flush=True)
-    print("\n| challenger | labelled images of the kind | mean change of their place | let through | refused |")
-    print("|---|---|---|---|---|")
-    for name, each in passed.items():
-        moved = np.concatenate(changes[name])
+            changes[name].append(found.change if name == "equal" else found.change[of_kind])
+            place, contrast = ("passed" if gate.passed else "refused" for gate in (found.place, found.contrast))
+            print(f"| {seed} | {name} | {place} | {contrast} | {found.contrast.reason} |", flush=True)
+    show(tried, changes)
+
+
+def show(tried: Mapping[str, Sequence[Tried]], changes: Mapping[str, Sequence[Scores]]) -> None:
+    """The table by kind, and the two totals."""
+    print(
+        "\n| challenger | labelled images of the kind | mean change of their place | loss of contrast, SD (least to most) ",
+        end="",
+    )
+    print("| refused by place | refused by contrast | let through |\n|---|---|---|---|---|---|---|")
+    for name, each in tried.items():
         n = "" if name == "equal" else str(len(changes[name][0]))
-        shown = "equal" if name == "equal" else f"forgot {name}"
-        print(f"| {shown} | {n} | {moved.mean():+.3f} | {sum(each)} | {len(each) - sum(each)} |")
+        losses = [one.contrast.value for one in each]
+        by_place, by_contrast = sum(not one.place.passed for one in each), sum(not one.contrast.passed for one in each)
+        print(
+            f"| {'equal' if name == 'equal' else f'forgot {name}'} | {n} | {np.concatenate(changes[name]).mean():+.3f} "
+            f"| {min(losses):+.2f} to {max(losses):+.2f} | {by_place} | {by_contrast} | {sum(one.passed for one in each)} |"
+        )
     print(f"\nplace of a labelled defect, equal against champion: SD {np.concatenate(changes['equal']).std():.3f}")
-    forgot = [passed_once for name in kinds for passed_once in passed[name]]
+    forgot = [one.passed for name, each in tried.items() if name != "equal" for one in each]
+    equal = [one.passed for one in tried["equal"]]
     print(f"refused {len(forgot) - sum(forgot)} of {len(forgot)} that forgot a kind, ", end="")
-    print(f"let through {sum(passed['equal'])} of {len(passed['equal'])} equal ones")
+    print(f"let through {sum(equal)} of {len(equal)} equal ones")
 
 
 if __name__ == "__main__":

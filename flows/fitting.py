@@ -61,6 +61,7 @@ def fit_line(
         UsageError: the name or the family is not what it should be.
         ImageError: the folder holds no image.
         TooFewImages: fewer distinct readable images than a fit needs.
+        ArtifactError: MLflow gave back other files than it was given.
     """
     started = time.perf_counter()
     lines.check_line_name(line_name)
@@ -110,6 +111,7 @@ def _register(
         )
         number = workspace.store.register(line_name, new)
         tags = workspace.store.tags(line_name, number)
+        workspace.store.fetch(line_name, number, cache=workspace.cache)  # the first night may find the server away
         kept = {each.sha256: workspace.vault.keep(line_name, each.path, each.sha256) for each in goods.prepared}
         with workspace.database.session() as session:
             line = lines.find_line(session, line_name) or lines.create_line(session, line_name, detector=detector)

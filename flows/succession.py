@@ -78,9 +78,9 @@ def conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Progr
                 session, line, "challenger_rejected", actor=deployment.SYSTEM, version=number, document=document
             )
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
-        champion = workspace.store.aliases(line.name).get("champion")
+        champion = deployment.follow(session, line, workspace.store, cache=workspace.cache).champion
         if champion not in (retrain.base_version, number):
-            reason = f"version {champion} was promoted meanwhile"
+            reason = f"version {champion} became champion meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
         if line.policy == "auto" and line.approvals == 1:
             return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)

@@ -20,6 +20,7 @@ from drift.reference import Reference
 from drift.verdict import measure
 from drift.window import Window
 from halfsigma import TooFewImages
+from registry.contrast import contrast_gate
 from registry.gates import (
     Gate,
     detection_gate,
@@ -123,17 +124,15 @@ def _golden(trial: Trial, champion_good: NDArray[np.float64], twin_good: NDArray
     if not caught:
         return gates
     recalls, scores = np.array(caught), np.array(placed)
-    return [
-        *gates,
-        recall_gate(recalls[:, 0], recalls[:, 1]),
-        kinds_gate(
-            champion_good=champion_good,
-            champion_defect=scores[:, 0],
-            challenger_good=twin_good,
-            challenger_defect=scores[:, 1],
-            kinds=kinds,
-        ),
-    ]
+    judged_by_both = {
+        "champion_good": champion_good,
+        "champion_defect": scores[:, 0],
+        "challenger_good": twin_good,
+        "challenger_defect": scores[:, 1],
+    }
+    gates += [recall_gate(recalls[:, 0], recalls[:, 1]), kinds_gate(**judged_by_both, kinds=kinds)]
+    contrast = contrast_gate(**judged_by_both, kinds=kinds)
+    return gates if contrast is None else [*gates, contrast]
 
 
 def _scores(version: DetectorVersion, images: Sequence[Pixels]) -> NDArray[np.float64]:

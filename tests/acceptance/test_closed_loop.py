@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.acceptance.station import Station
 
 pytestmark = pytest.mark.acceptance
 
@@ -26,22 +23,6 @@ BLUR_SIGMA_PX = 2.0
 SLIP_PX = 12
 
 Gray = NDArray[np.uint8]
-
-
-class Station:
-    """The command line in a home of its own."""
-
-    def __init__(self, home: Path) -> None:
-        self._environment = {**os.environ, "HALFSIGMA_HOME": str(home)}
-        for name in ("HALFSIGMA_DATABASE_URL", "MLFLOW_TRACKING_URI", "HALFSIGMA_WEBHOOK_URL", "PREFECT_API_URL"):
-            self._environment.pop(name, None)
-
-    def __call__(self, *arguments: str | Path) -> dict[str, Any]:
-        command = [sys.executable, "-m", "flows.cli", *map(str, arguments), "--json"]
-        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr[-3000:]
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
 
 
 def _blurred(image: Gray) -> Gray:

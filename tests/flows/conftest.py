@@ -6,17 +6,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.receiver import Receiver, listening
+
 ROOT = Path(__file__).parents[2]
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,36 +61,10 @@ def run_commands(home: Path, commands: Sequence[Sequence[object] | Mapping[str, 
     return [Said(tuple(each["argv"]), each["status"], each["out"], each["err"]) for each in answers]
 
 
-@dataclass(slots=True)
-class Receiver:
-    """What a webhook's receiver was sent."""
-
-    url: str
-    messages: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-
-
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
-    """A real server on this machine."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # the standard library's name
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.messages.append(({k.lower(): v for k, v in self.headers.items()}, body))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    received = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening() as received:
+        yield received
 
 
 @pytest.fixture(scope="session")
