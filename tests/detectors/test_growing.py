@@ -11,7 +11,7 @@ import pytest
 
 from detectors.artifact import load_version, save_version
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.families.names import patchcore
+from detectors.families import patchcore
 from detectors.families.padim import Padim
 from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version, prepare

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detectors.families.names import patchcore
+from detectors.families import patchcore
 from flows.adding import request_growth
 from flows.challenger import next_step, run_step
 from flows.fitting import fit_line

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.families.names import FAMILIES, patchcore
+from detectors.families import patchcore
+from detectors.families.names import FAMILIES
 from detectors.families.padim import Padim
 from detectors.photographs.images import list_images
 from detectors.protocol import FitContext, Fitted

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from detectors.artifact import load_version, save_version
 from detectors.backbones.runtime import FeatureRuntime
+from detectors.families import efficientad
 from detectors.families.efficientad import EfficientAd
-from detectors.families.names import efficientad
 from detectors.fit import GoodImages, fit_version
 from detectors.learning import imitation
 from detectors.learning.networks.compact import CompactNetwork

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from detectors import calibration
 from detectors.artifact import load_version, save_version
 from detectors.backbones.runtime import FeatureRuntime
+from detectors.families import efficientad_paper
 from detectors.families.efficientad_paper import EfficientAdSmall, _augmented
-from detectors.families.names import FAMILIES, efficientad_paper, family_named, saved_family
+from detectors.families.names import FAMILIES, family_named, saved_family
 from detectors.fit import GoodImages, fit_version
 from detectors.learning import distillation
 from detectors.learning.distillation import TEACHER_VARIABLE, load_teacher

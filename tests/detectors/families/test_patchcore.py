@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import fold_of
-from detectors.families.names import patchcore
+from detectors.families import patchcore
 from detectors.families.patchcore import PatchCore, PatchCoreSettings
 from detectors.patches.bank import MemoryBank
 from detectors.patches.whitening import PatchMoments, PatchProjection

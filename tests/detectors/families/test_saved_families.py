@@ -15,8 +15,9 @@ import pytest
 
 from detectors.artifact import MANIFEST, load_version, save_version
 from detectors.backbones.runtime import FeatureRuntime
+from detectors.families import draem, efficientad
 from detectors.families.fastflow import FastFlow
-from detectors.families.names import FAMILIES, draem, efficientad
+from detectors.families.names import FAMILIES
 from detectors.families.rd4ad import Rd4ad
 from detectors.fit import GoodImages, fit_version
 from detectors.version import DetectorVersion

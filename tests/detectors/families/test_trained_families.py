@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from detectors.artifact import load_version, save_version
 from detectors.backbones.runtime import FeatureRuntime
+from detectors.families import draem
 from detectors.families.draem import Draem
 from detectors.families.fastflow import FastFlow
-from detectors.families.names import draem
 from detectors.families.rd4ad import Rd4ad
 from detectors.fit import GoodImages, fit_version
 from detectors.protocol import FitContext

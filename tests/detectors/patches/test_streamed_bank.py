@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.families.names import patchcore
+from detectors.families import patchcore
 from detectors.families.patchcore import PatchCore, PatchCoreSettings
 from detectors.patches import streamed_bank
 from detectors.patches.coreset import greedy_coreset
