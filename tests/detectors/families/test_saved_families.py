@@ -24,7 +24,7 @@ from detectors.version import DetectorVersion
 from halfsigma import ArtifactError
 
 ROOT = Path(__file__).parents[3]
-TRAINING = ("torch", "timm", "faiss", "detectors.fit", "detectors.learning.networks", "detectors.learning.imitation")
+TRAINING = ("torch", "timm", "detectors.fit", "detectors.learning.networks", "detectors.learning.imitation")
 SCORE_WITHOUT_TRAINING = f"""
 import json, sys
 for name in {TRAINING}:
