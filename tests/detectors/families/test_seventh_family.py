@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.detectors.families.names.toy_family import Bottleneck, ToyFamily
 
 from detectors.artifact import load_version, read_manifest, save_version
 from detectors.backbones.head import Head, load_arrays
@@ -20,6 +19,7 @@ from detectors.families.names import FAMILIES, family_named
 from detectors.fit import GoodImages, fit_version, scores_of_fitted
 from detectors.version import DetectorVersion
 from halfsigma import ArtifactError, DetectorError, TooFewImages
+from tests.detectors.families.toy_family import Bottleneck, ToyFamily
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from detectors.learning.learned_maps import StandardMaps, _moments
+from detectors.learning.learned_maps import StandardMaps, moments
 
 SIZES = [(8, 8)] * 12 + [(8, 12)] * 3 + [(4, 16)]
 
@@ -36,10 +36,10 @@ def test_a_sweep_gives_every_image_once() -> None:
     assert sorted(seen) == list(range(len(SIZES)))
 
 
-def test_moments_are_those_of_all_positions_of_all_images() -> None:
+def testmoments_are_those_of_all_positions_of_all_images() -> None:
     rng = np.random.default_rng(0)
     raw = [rng.normal([5.0, -1.0], [3.0, 0.01], (*size, 2)).astype(np.float32) for size in SIZES]
-    mean, sd = _moments(raw)
+    mean, sd = moments(raw)
     pixels = np.concatenate([each.reshape(-1, 2) for each in raw]).astype(np.float64)
     np.testing.assert_allclose(mean, pixels.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(sd, pixels.std(axis=0), rtol=1e-5)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from tests.detectors.families.names.toy_family import PLAN, small_training
 
 from detectors.backbones.head import load_arrays, module_arrays
 from detectors.calibration import LEAST_FITTED, MIN_REFERENCE, hold_out, n_held_out
 from detectors.learning.training import Plan, train
 from detectors.protocol import FitContext, no_progress
 from halfsigma import DetectorError, TooFewImages
+from tests.detectors.families.toy_family import PLAN, small_training
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 def _run(folder: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
     return subprocess.run(
-        [sys.executable, "-m", "tests.detectors.families.names.toy_family", str(folder), str(kill_at)],
+        [sys.executable, "-m", "tests.detectors.families.toy_family", str(folder), str(kill_at)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
