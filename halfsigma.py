@@ -44,7 +44,8 @@ _ENVIRONMENT = {
 
 
 def _set_environment() -> None:
-    """Nothing leaves the machine: every room imports this module before the libraries that would report home.
+    """Nothing leaves the machine, and no library waits or prints where it should not: every room imports this module
+    before the libraries that read these variables.
 
     OpenVINO has no environment variable for it; it falls back to its own stub when its telemetry package is absent,
     and ``None`` in ``sys.modules`` is how Python says absent.

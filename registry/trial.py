@@ -19,7 +19,7 @@ from detectors.version import DetectorVersion
 from drift.reference import Reference
 from drift.verdict import measure
 from drift.window import Window
-from halfsigma import TooFewImages
+from halfsigma import DetectorError, TooFewImages
 from registry.contrast import contrast_gate
 from registry.gates import (
     Gate,
@@ -76,6 +76,10 @@ def run_trial(
     """Every gate with its figure, passed or not.
 
     The twin stands in for the challenger wherever an image must be new: the recipe is what is tried.
+
+    Raises:
+        TooFewImages: no probe can be read.
+        DetectorError: a score is not finite.
     """
     rng = np.random.default_rng(seed)
     judged = []
@@ -84,7 +88,7 @@ def run_trial(
         judged.append([version.score(each).score for version in (trial.champion, trial.twin) for each in pair])
     if not judged:
         raise TooFewImages("none of the fresh images can be read any more", hint="put the night's folder back")
-    champion_good, champion_defect, twin_good, twin_defect = np.array(judged, np.float64).T
+    champion_good, champion_defect, twin_good, twin_defect = _finite(judged).T
     progress("gates", 2, 3)
     n_rejected = int((twin_good > trial.twin.threshold.value).sum())
     passed = [
@@ -123,7 +127,7 @@ def _golden(trial: Trial, champion_good: NDArray[np.float64], twin_good: NDArray
         kinds.append(kind)
     if not caught:
         return gates
-    recalls, scores = np.array(caught), np.array(placed)
+    recalls, scores = np.array(caught), _finite(placed)
     judged_by_both = {
         "champion_good": champion_good,
         "champion_defect": scores[:, 0],
@@ -133,6 +137,17 @@ def _golden(trial: Trial, champion_good: NDArray[np.float64], twin_good: NDArray
     gates += [recall_gate(recalls[:, 0], recalls[:, 1]), kinds_gate(**judged_by_both, kinds=kinds)]
     contrast = contrast_gate(**judged_by_both, kinds=kinds)
     return gates if contrast is None else [*gates, contrast]
+
+
+def _finite(scores: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """As an array. A NaN is above no limit: every gate would let it through."""
+    found = np.array(scores, np.float64)
+    if not np.isfinite(found).all():
+        raise DetectorError(
+            f"{int((~np.isfinite(found)).sum())} of {found.size} scores of champion and twin are not finite",
+            hint="the challenger is not promoted; look at the night's images, or fit the line anew",
+        )
+    return found
 
 
 def _scores(version: DetectorVersion, images: Sequence[Pixels]) -> NDArray[np.float64]:

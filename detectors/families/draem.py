@@ -92,10 +92,11 @@ class Draem(TrainedDetector):
         else:
             load_arrays(module, context.warm_start.arrays())
         rng = np.random.default_rng([context.seed, len(canvases)])
-        examples = Examples(module, [canvases[i] for i in learned], raw, runtime)
+        examples = Examples(module, canvases, learned, raw, runtime)
+        del raw
         examples.spoil(SPOILT, rng, context.progress)
-        kept = [canvases[i] for i in parts.reference]
-        held_out = Examples(module, kept, [runtime.maps(canvas, cls.inputs) for canvas in kept], runtime)
+        kept = parts.reference
+        held_out = Examples(module, canvases, kept, [runtime.maps(canvases[i], cls.inputs) for i in kept], runtime)
         held_out.spoil(_SPOILT_TO_VALIDATE, rng, context.progress)
         looked_at = [held_out.draw(rng) for _ in range(2 * _SPOILT_TO_VALIDATE // BATCH)]
 
@@ -116,7 +117,9 @@ class Draem(TrainedDetector):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Features of good images, of the same with simulated anomalies, (n, c, rows, columns), and masks by cell."""
+    """Features of good images, and of the same with simulated anomalies, (n, channels, rows, columns) float32 each, and
+    masks, (n, `FINER` · rows, `FINER` · columns) float32.
+    """
 
     good: torch.Tensor
     given: torch.Tensor
@@ -133,20 +136,25 @@ class Spoilt:
 
 
 class Examples:
-    """Good images with their features, and some of them with simulated anomalies, from which batches are drawn."""
+    """Good images with their features, and some of them with simulated anomalies, from which batches are drawn.
+
+    Canvases are read when one of them is spoilt, and not kept.
+    """
 
     def __init__(
         self,
         module: FeatureDraem,
         canvases: Sequence[NDArray[np.uint8]],
+        of: NDArray[np.int64],
         maps: Sequence[Sequence[NDArray[np.float32]]],
         runtime: FeatureRuntime,
     ) -> None:
-        self._module, self._canvases, self._runtime = module, canvases, runtime
+        """``maps`` are those of ``canvases[i]`` for each i in ``of``, as `Draem.inputs` names them."""
+        self._module, self._canvases, self._of, self._runtime = module, canvases, of, runtime
         self._good = [self._features(each) for each in maps]
         by_size = defaultdict(list)
-        for index, canvas in enumerate(canvases):
-            by_size[canvas.shape].append(index)
+        for index, features in enumerate(self._good):
+            by_size[tuple(features.shape)].append(index)
         self._of_size = [np.array(members) for _, members in sorted(by_size.items())]
         self._spoilt: list[list[Spoilt]] = []
 
@@ -182,7 +190,7 @@ class Examples:
         from detectors.learning.networks.draem_features import FINER
 
         index, other = (int(i) for i in rng.choice(members, 2))
-        image, texture = (self._canvases[i].astype(np.float32) / np.float32(255) for i in (index, other))
+        image, texture = (self._canvases[self._of[i]].astype(np.float32) / np.float32(255) for i in (index, other))
         found = spoil(image, [texture], rng)
         given = self._features(self._runtime.maps(_as_canvas(found.image), Draem.inputs))
         cells = [FINER * side for side in given.shape[-2:]]

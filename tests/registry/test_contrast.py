@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from registry.contrast import contrast_gate
+from registry.contrast import LEAST_GOODS, contrast_gate
 from registry.gates import Gate, kinds_gate
 
-GOOD_CHANGES = np.array([-0.2, -0.1, -0.1, 0.0, 0.0, 0.0, 0.1, 0.1, 0.2])
-"""Of the log score. Median 0; absolute deviations 0, 0, 0, 0.1 × 4, 0.2 × 2: MAD 0.1, so one SD is 0.14826."""
+GOOD_CHANGES = np.tile([-0.2, -0.1, -0.1, 0.0, 0.0, 0.0, 0.1, 0.1, 0.2], 7)
+"""Of the log score. Median 0; absolute deviations, seven times, 0, 0, 0, 0.1 × 4, 0.2 × 2: MAD 0.1, so one SD is 0.14826."""
 SD = 0.14826
 
 
@@ -39,7 +39,7 @@ def test_an_obvious_kind_that_stands_out_less_is_forgotten_although_it_is_still_
     assert (gate.value, gate.limit) == (pytest.approx(1.2, abs=1e-4), pytest.approx(0.8246, abs=1e-3))
     assert "forgotten: fray" in gate.reason
     by_place = kinds_gate(
-        champion_good=np.full(9, 10.0),
+        champion_good=np.full(GOOD_CHANGES.size, 10.0),
         champion_defect=np.full(16, 40.0),
         challenger_good=10.0 * np.exp(GOOD_CHANGES),
         challenger_defect=np.full(16, 40.0 * math.exp(-1.2 * SD)),
@@ -73,16 +73,18 @@ def test_defects_that_nobody_noticed_among_the_fresh_goods_do_not_hide_what_was_
 
 
 def test_a_version_against_itself_changes_nothing() -> None:
-    gate = _judged({"fray": [0.0] * 4}, good_changes=np.zeros(9))
+    gate = _judged({"fray": [0.0] * 4}, good_changes=np.zeros(LEAST_GOODS))
     assert gate is not None
     assert (gate.passed, gate.value) == (True, pytest.approx(0.0))
 
 
 def test_scores_that_are_not_positive_have_no_contrast() -> None:
-    one = np.ones(5)
-    assert (
-        contrast_gate(
-            champion_good=one, champion_defect=one, challenger_good=one, challenger_defect=0.0 * one, kinds=[""] * 5
-        )
-        is None
-    )
+    goods, one = np.ones(LEAST_GOODS), np.ones(5)
+    judged = {"champion_good": goods, "champion_defect": one, "challenger_good": goods, "challenger_defect": 0.0 * one}
+    assert contrast_gate(**judged, kinds=[""] * 5) is None
+
+
+def test_few_fresh_goods_tell_too_little_of_the_noise_to_refuse_anybody() -> None:
+    lost = {"fray": [1.2] * 16}
+    assert _judged(lost, good_changes=GOOD_CHANGES[:LEAST_GOODS]) is not None
+    assert _judged(lost, good_changes=GOOD_CHANGES[: LEAST_GOODS - 1]) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from detectors.fit import prepare
 from detectors.photographs.framing import Framing
 from detectors.photographs.images import list_images
 from detectors.version import DetectorVersion
+from halfsigma import DetectorError
 from registry.gates import Gate
 from registry.trial import Trial, run_trial
 
@@ -71,3 +73,13 @@ def test_a_trial_is_repeated_by_its_seed(version: DetectorVersion, probes: list[
     first, again = _run(version, version, probes[:15]), _run(version, version, probes[:15])
     timeless = set(first) - {"latency_ms"}
     assert {name: first[name] for name in timeless} == {name: again[name] for name in timeless}
+
+
+def test_a_score_that_is_no_number_lets_nobody_through(
+    version: DetectorVersion, probes: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A NaN is above no threshold and loses no place: by comparisons alone it would pass every gate."""
+    usual = type(version.model).score
+    monkeypatch.setattr(type(version.model), "score", lambda self, canvas: replace(usual(self, canvas), score=np.nan))
+    with pytest.raises(DetectorError, match="scores of champion and twin are not finite"):
+        _run(version, version, probes)

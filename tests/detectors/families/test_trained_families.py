@@ -35,6 +35,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draem, "FROM_SCRATCH", replace(draem.FROM_SCRATCH, steps=6, validate_every=3))
     monkeypatch.setattr(draem, "WARM", replace(draem.WARM, steps=3, validate_every=3))
     monkeypatch.setattr(draem, "BATCH", 4)
+    monkeypatch.setattr(draem, "SPOILT", 12)
 
 
 @pytest.fixture(scope="module")
