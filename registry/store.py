@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
@@ -144,7 +144,7 @@ class MlflowStore:
         client = self._client
         with _mapped_errors(self.tracking_uri):
             if number is not None:
-                client.set_registered_model_alias(model_name(line), alias, str(number))
+                _again_if_refused(lambda: client.set_registered_model_alias(model_name(line), alias, str(number)))
             elif alias in self.aliases(line):
                 client.delete_registered_model_alias(model_name(line), alias)
 
@@ -187,7 +187,7 @@ class MlflowStore:
             if (target / MANIFEST).is_file():
                 return target
             raise
-        if not (target / MANIFEST).is_file() or file_sha256(target / MANIFEST) != expected:
+        if not _is_at(target, expected):
             self._download(line, number, target)
         found = file_sha256(target / MANIFEST)
         if found != expected:
@@ -228,8 +228,14 @@ class MlflowStore:
                     f"{model_name(line)} version {number} holds {len(manifests)} manifests, expected 1",
                     hint="it was not registered by halfsigma",
                 )
+            if _is_at(target, file_sha256(manifests[0] / MANIFEST)):
+                return  # another process was faster, and may be reading it
             shutil.rmtree(target, ignore_errors=True)
-            shutil.move(str(manifests[0]), target)
+            try:
+                manifests[0].rename(target)
+            except OSError:
+                if not (target / MANIFEST).is_file():
+                    raise
 
     def _ensure_model(self, client: MlflowClient, line: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -283,6 +289,25 @@ class MlflowStore:
             tags={**tags, TAG_MANIFEST: digest},
         )
         return int(registered.version)
+
+
+def _is_at(folder: Path, digest: str | None) -> bool:
+    return (folder / MANIFEST).is_file() and file_sha256(folder / MANIFEST) == digest
+
+
+def _again_if_refused(set_alias: Callable[[], None]) -> None:
+    """Of two processes that set an alias which is not there yet, MLflow may refuse one: both insert its row.
+
+    By then the row is there, and the second time is an update of it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        set_alias()
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        set_alias()
 
 
 @contextmanager

@@ -104,7 +104,7 @@ def test_of_two_processes_that_promote_at_once_there_is_one_promotion_and_one_en
                 each.ask(policy=policy, retrain=retrain, night=night.isoformat())
             said = [each.said() for each in processes.values()]
             assert "promoted" in said
-            assert all(answer == "promoted" or answer.startswith("IllegalTransition: ") for answer in said)
+            assert all(answer == "promoted" or answer.startswith("IllegalTransition: ") for answer in said), said
             with plant.workspace.database.session() as session:
                 row = retrains.get(session, retrain)
                 mirrored = lines.aliases(session, lines.get_line(session, plant.line))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -97,6 +99,23 @@ def test_aliases_are_set_moved_and_taken_away_any_number_of_times(store: MlflowS
         assert "challenger" not in store.aliases("tiles")
 
 
+def test_two_that_set_the_same_new_alias_at_once_both_have_it(store: MlflowStore, root: Path, number: int) -> None:
+    both = [MlflowStore(store.tracking_uri, artifact_root=root) for _ in range(2)]
+    for each in both:
+        each.aliases("tiles")
+    start = threading.Barrier(2)
+
+    def set_alias(own: MlflowStore, alias: str) -> None:
+        start.wait()
+        own.set_alias("tiles", alias, number)
+
+    with ThreadPoolExecutor(2) as pool:
+        for k in range(60):
+            for done in [pool.submit(set_alias, own, f"new-{k}") for own in both]:
+                done.result()
+            assert store.aliases("tiles")[f"new-{k}"] == number
+
+
 def test_an_alias_cannot_point_to_a_version_that_is_not_there(store: MlflowStore, number: int) -> None:
     with pytest.raises(StoreError, match="MLflow store"):
         store.set_alias("tiles", "champion", 99)
@@ -120,6 +139,17 @@ def test_a_cached_manifest_that_is_not_the_registered_one_is_downloaded_again(
     (store.fetch("tiles", number, cache=tmp_path) / MANIFEST).write_text("{}")
     folder = store.fetch("tiles", number, cache=tmp_path)
     assert (folder / MANIFEST).read_bytes() == (saved / MANIFEST).read_bytes()
+
+
+def test_two_that_download_a_version_at_once_both_have_it_whole(
+    store: MlflowStore, saved: Path, number: int, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for k in range(8):
+            cache = tmp_path / str(k)
+            for fetched in [pool.submit(store.fetch, "tiles", number, cache=cache) for _ in range(2)]:
+                folder = fetched.result()
+            assert {path.name for path in folder.iterdir()} == {path.name for path in saved.iterdir()}
 
 
 def test_a_version_that_is_not_there_is_unknown(store: MlflowStore, number: int, tmp_path: Path) -> None:
