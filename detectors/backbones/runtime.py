@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -52,6 +54,12 @@ class FeatureRuntime(Protocol):
         """
         ...
 
+    def stream(
+        self, canvases: Iterable[NDArray[np.uint8]], names: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """`maps` of each canvas, in order, for whoever has many: several canvases are under way at a time."""
+        ...
+
     def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
         """Backbone and ``head`` as one: from a canvas to what the head returns.
 
@@ -69,6 +77,10 @@ class CanvasNetwork(Protocol):
 
     def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """(height, width, 3) uint8 → the network's outputs without their batch axis."""
+        ...
+
+    def stream(self, canvases: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """The same of each canvas, in order: several are under way at a time."""
         ...
 
 
@@ -129,10 +141,18 @@ class OpenVinoRuntime:
         return self.maps(canvas, (PATCHES,))[0]
 
     def maps(self, canvas: NDArray[np.uint8], names: Sequence[str]) -> tuple[NDArray[np.float32], ...]:
+        return self._giving(names)(canvas)
+
+    def stream(
+        self, canvases: Iterable[NDArray[np.uint8]], names: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        return self._giving(names).stream(canvases)
+
+    def _giving(self, names: Sequence[str]) -> _Compiled:
         wanted = tuple(names)
         if wanted not in self._compiled:
             self._compiled[wanted] = _Compiled(_with_outputs(self._model, self.map_names, wanted))
-        return self._compiled[wanted](canvas)
+        return self._compiled[wanted]
 
     def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
         return _Compiled(_with_head(self._model, self.map_names, head), fixed_size=fixed_size)
@@ -150,7 +170,12 @@ class OpenVinoRuntime:
 
 
 class _Compiled:
-    """A model of one canvas, compiled when it is first asked."""
+    """A model of one canvas, compiled when it is first asked.
+
+    Compiled for the line's own canvas size, which is up to a third faster, and once for all other sizes: a part whose
+    photographs come in many sizes would else wait, and keep memory, for each of them. For a single canvas all threads
+    work together; of a stream each has a canvas of its own, which is up to twice as fast and gives the same bits.
+    """
 
     def __init__(self, model: openvino.Model, *, fixed_size: CanvasSize | None = None) -> None:
         import openvino
@@ -158,33 +183,73 @@ class _Compiled:
         self._model = model
         self._fixed_size = fixed_size
         self._core = openvino.Core()
-        self._requests: dict[CanvasSize | None, openvino.InferRequest] = {}
+        self._streamed_size = fixed_size
+        self._single: dict[CanvasSize | None, openvino.InferRequest] = {}
+        self._parallel: dict[CanvasSize | None, openvino.CompiledModel] = {}
 
     def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        request = self._request_for((canvas.shape[0], canvas.shape[1]))
+        size = (canvas.shape[0], canvas.shape[1])
+        key = size if size == self._fixed_size else None
+        if key not in self._single:
+            self._single[key] = self._compile(key, PERFORMANCE_HINT="LATENCY").create_infer_request()
+        request = self._single[key]
         request.infer({0: canvas[None]}, share_inputs=True)
-        return tuple(np.array(tensor.data[0], np.float32, copy=True) for tensor in request.output_tensors)
+        return _outputs(request)
 
-    def _request_for(self, size: CanvasSize) -> openvino.InferRequest:
-        """Compiled for the line's own canvas size, which is up to a third faster, and once for all other sizes.
+    def stream(self, canvases: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        idle: defaultdict[CanvasSize | None, list[openvino.InferRequest]] = defaultdict(list)
+        under_way: deque[tuple[CanvasSize | None, openvino.InferRequest, NDArray[np.uint8]]] = deque()
 
-        A part whose photographs come in many sizes would else wait, and keep memory, for each of them.
-        """
+        def finished() -> tuple[NDArray[np.float32], ...]:
+            key, request, _ = under_way.popleft()
+            request.wait()
+            idle[key].append(request)
+            return _outputs(request)
+
+        try:
+            for canvas in canvases:
+                if len(under_way) > usable_threads():
+                    yield finished()
+                size = (canvas.shape[0], canvas.shape[1])
+                self._streamed_size = self._streamed_size or size
+                key = size if size == self._streamed_size else None
+                if key not in self._parallel:
+                    self._parallel[key] = self._compile(key, NUM_STREAMS=usable_threads())
+                request = idle[key].pop() if idle[key] else self._parallel[key].create_infer_request()
+                request.start_async({0: canvas[None]}, share_inputs=True)
+                under_way.append((key, request, canvas))  # the request reads the canvas where it lies
+            while under_way:
+                yield finished()
+        finally:
+            for _, request, _ in under_way:
+                request.wait()
+
+    def _compile(self, size: CanvasSize | None, **options: object) -> openvino.CompiledModel:
         import openvino
 
-        key = size if size == self._fixed_size else None
-        if key not in self._requests:
-            model = self._model
-            if key is not None:
-                model = model.clone()
-                model.reshape([1, *key, 3])
-            options = {
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": openvino.Type.f32,
-                "INFERENCE_NUM_THREADS": usable_threads(),
-            }
-            self._requests[key] = self._core.compile_model(model, "CPU", options).create_infer_request()
-        return self._requests[key]
+        model = self._model
+        if size is not None:
+            model = model.clone()
+            model.reshape([1, *size, 3])
+        options |= {"INFERENCE_PRECISION_HINT": openvino.Type.f32, "INFERENCE_NUM_THREADS": usable_threads()}
+        return self._core.compile_model(model, "CPU", options)
+
+
+def _outputs(request: openvino.InferRequest) -> tuple[NDArray[np.float32], ...]:
+    return tuple(np.array(tensor.data[0], np.float32, copy=True) for tensor in request.output_tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class _OneByOne:
+    """A `CanvasNetwork` of a function of one canvas."""
+
+    compute: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]
+
+    def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        return self.compute(canvas)
+
+    def stream(self, canvases: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        return map(self.compute, canvases)
 
 
 class TorchRuntime:
@@ -210,6 +275,11 @@ class TorchRuntime:
         found = self._maps(canvas)
         return tuple(np.asarray(found[name][0].cpu().numpy(), np.float32) for name in names)
 
+    def stream(
+        self, canvases: Iterable[NDArray[np.uint8]], names: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        return (self.maps(canvas, names) for canvas in canvases)
+
     def network(self, head: Head, *, fixed_size: CanvasSize | None) -> CanvasNetwork:
         import torch
 
@@ -224,7 +294,7 @@ class TorchRuntime:
             outputs = found if isinstance(found, tuple) else (found,)
             return tuple(np.asarray(each[0].cpu().numpy(), np.float32) for each in outputs)
 
-        return compute
+        return _OneByOne(compute)
 
     def _maps(self, canvas: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
         import torch

@@ -8,8 +8,8 @@ networks are `detectors.families.draem_paper`.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from detectors.learning.networks.draem_features import FeatureDraem
 
 BATCH = 8
-FROM_SCRATCH = Plan(steps=400, learning_rate=1e-3, weight_decay=1e-5, validate_every=50, patience=4)
-WARM = Plan(steps=60, learning_rate=5e-4, weight_decay=1e-5, validate_every=20, patience=2)
-SPOILT = 600
+FROM_SCRATCH = Plan(steps=2000, learning_rate=1e-3, weight_decay=1e-5, validate_every=200, patience=4)
+WARM = Plan(steps=200, learning_rate=2e-4, weight_decay=1e-5, validate_every=25, patience=4)
+SPOILT, SPOILT_WARM = 600, 300
 """Simulated anomalies to learn from, made before the training: the backbone reads them at its own speed, and in the
 training nothing but the training runs. A fresh one for each step's images was no better (trained-networks.md)."""
 _SPOILT_TO_VALIDATE = 24
@@ -79,10 +79,10 @@ class Draem(TrainedDetector):
 
         parts = hold_out(len(canvases), seed=context.seed, seen=context.seen)
         learned = learned_from(parts.fitted, seed=context.seed)
-        raw = []
-        for done, index in enumerate(learned):
-            context.progress("features", done, len(learned))
-            raw.append(runtime.maps(canvases[index], cls.inputs))
+        raw: list[tuple[NDArray[np.float32], ...]] = []
+        for found in runtime.stream((canvases[index] for index in learned), cls.inputs):
+            context.progress("features", len(raw), len(learned))
+            raw.append(found)
         settings = DraemSettings(common_size(canvases), channels=(raw[0][0].shape[-1], raw[0][1].shape[-1]))
         with seeded(context.seed):
             module = cls.build(settings)
@@ -94,9 +94,10 @@ class Draem(TrainedDetector):
         rng = np.random.default_rng([context.seed, len(canvases)])
         examples = Examples(module, canvases, learned, raw, runtime)
         del raw
-        examples.spoil(SPOILT, rng, context.progress)
+        examples.spoil(SPOILT if context.warm_start is None else SPOILT_WARM, rng, context.progress)
         kept = parts.reference
-        held_out = Examples(module, canvases, kept, [runtime.maps(canvases[i], cls.inputs) for i in kept], runtime)
+        of_kept = list(runtime.stream((canvases[i] for i in kept), cls.inputs))
+        held_out = Examples(module, canvases, kept, of_kept, runtime)
         held_out.spoil(_SPOILT_TO_VALIDATE, rng, context.progress)
         looked_at = [held_out.draw(rng) for _ in range(2 * _SPOILT_TO_VALIDATE // BATCH)]
 
@@ -163,9 +164,11 @@ class Examples:
         done = 0
         for members in self._of_size:
             self._spoilt.append([])
-            for _ in range(math.ceil(n * len(members) / len(self._good))):
+            drawn: deque[tuple[int, Float]] = deque()
+            images = self._anomalies(members, math.ceil(n * len(members) / len(self._good)), rng, drawn)
+            for maps in self._runtime.stream(images, Draem.inputs):
                 progress("simulated anomalies", done, max(n, done))
-                self._spoilt[-1].append(self._spoil(members, rng))
+                self._spoilt[-1].append(self._spoilt_of(maps, *drawn.popleft()))
                 done += 1
 
     def draw(self, rng: np.random.Generator) -> Batch:
@@ -183,18 +186,26 @@ class Examples:
             torch.stack([*[sound] * len(good), *(each.mask for each in spoilt)]),
         )
 
-    def _spoil(self, members: NDArray[np.int64], rng: np.random.Generator) -> Spoilt:
+    def _anomalies(
+        self, members: NDArray[np.int64], n: int, rng: np.random.Generator, drawn: deque[tuple[int, Float]]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Canvases with an anomaly; the number of the image and the mask of each are appended to ``drawn``."""
+        for _ in range(n):
+            index, other = (int(i) for i in rng.choice(members, 2))
+            image, texture = (self._canvases[self._of[i]].astype(np.float32) / np.float32(255) for i in (index, other))
+            found = spoil(image, [texture], rng)
+            drawn.append((index, found.mask))
+            yield _as_canvas(found.image)
+
+    def _spoilt_of(self, maps: Sequence[NDArray[np.float32]], index: int, mask: Float) -> Spoilt:
         import torch
         from torch.nn import functional
 
         from detectors.learning.networks.draem_features import FINER
 
-        index, other = (int(i) for i in rng.choice(members, 2))
-        image, texture = (self._canvases[self._of[i]].astype(np.float32) / np.float32(255) for i in (index, other))
-        found = spoil(image, [texture], rng)
-        given = self._features(self._runtime.maps(_as_canvas(found.image), Draem.inputs))
+        given = self._features(maps)
         cells = [FINER * side for side in given.shape[-2:]]
-        share = functional.adaptive_avg_pool2d(torch.from_numpy(found.mask)[None], cells)[0]
+        share = functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None], cells)[0]
         return Spoilt(index, given, (share > _MASKED_SHARE).to(torch.float32))
 
     def _features(self, maps: Sequence[NDArray[np.float32]]) -> torch.Tensor:

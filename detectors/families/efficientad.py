@@ -6,7 +6,7 @@ read. docs/decisions/efficientad.md has the measurements behind what differs fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from detectors.learning.imitation import Features
     from detectors.learning.networks.compact import CompactNetwork
 
-FROM_SCRATCH = Plan(steps=600, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4)
-WARM = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=3)
+FROM_SCRATCH = Plan(steps=1200, learning_rate=1e-3, weight_decay=1e-5, validate_every=200, patience=4)
+WARM = Plan(steps=50, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=3)
 MOST_LEARNED = 1000
 """Images whose features are kept in memory while the student learns; of more, a seeded draw."""
 WHOLE_SHARES = (0.0, 0.25, 0.5)
@@ -94,21 +94,20 @@ class EfficientAd(TrainedDetector):
             learned = np.sort(np.random.default_rng(context.seed).choice(learned, MOST_LEARNED, replace=False))
         stage, ratio = _stage_behind(runtime, canvases[0])
 
-        def read(images: Sequence[NDArray[np.uint8]]) -> list[Features]:
-            found = []
-            for place, image in enumerate(images):
-                context.progress("features", place, len(images))
-                found.append(imitation.read(image, runtime, stage))
+        def read(n_images: int, images: Iterable[NDArray[np.uint8]]) -> list[Features]:
+            found: list[Features] = []
+            for features in imitation.read(images, runtime, stage):
+                context.progress("features", len(found), n_images)
+                found.append(features)
             return found
 
-        fitted = read([canvases[i] for i in learned])
-        reference = read([canvases[i] for i in parts.reference])
+        fitted = read(len(learned), (canvases[i] for i in learned))
+        reference = read(len(parts.reference), (canvases[i] for i in parts.reference))
         warm = _usable(context.warm_start, fitted[0])
         module = imitation.build(fitted, ratio=ratio, seed=context.seed, warm=warm)
         batches, held_out = imitation.Batches(module, fitted), imitation.Batches(module, reference)
-        strange = imitation.Batches(
-            module, read(imitation.strangers((canvases[0].shape[0], canvases[0].shape[1]), seed=context.seed))
-        )
+        strangers = imitation.strangers((canvases[0].shape[0], canvases[0].shape[1]), seed=context.seed)
+        strange = imitation.Batches(module, read(len(strangers), strangers))
 
         def loss(rng: np.random.Generator) -> torch.Tensor:
             return module.loss(*batches.draw(rng)) + module.penalty(strange.draw(rng)[1][:1])
@@ -126,7 +125,8 @@ class EfficientAd(TrainedDetector):
         )
         imitation.set_scales(module, batches, held_out)
         rng = np.random.default_rng(context.seed)
-        defective = read([np.asarray(random_defect(canvases[i], rng).image, np.uint8) for i in parts.reference])
+        spoilt = (np.asarray(random_defect(canvases[i], rng).image, np.uint8) for i in parts.reference)
+        defective = read(len(parts.reference), spoilt)
         module.whole = _best_share(module, reference, defective)
         settings = EfficientAdSettings(
             canvas_size=common_size(canvases),

@@ -194,5 +194,5 @@ def _blocks(
     """Indices and (n, positions, d) features of up to `BLOCK_IMAGES` canvases at a time."""
     waiting = iter(canvases)
     while block := list(islice(waiting, BLOCK_IMAGES)):
-        maps = [features(canvas)[0] for _, canvas in block]
-        yield [index for index, _ in block], np.stack([each.reshape(-1, each.shape[-1]) for each in maps])
+        maps = features.stream(canvas for _, canvas in block)
+        yield [index for index, _ in block], np.stack([each.reshape(-1, each.shape[-1]) for (each,) in maps])

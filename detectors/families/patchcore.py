@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import CanvasNetwork, CanvasSize, FeatureRuntime
+from detectors.backbones.tracing import PATCHES
 from detectors.calibration import fold_of
 from detectors.patches.aggregation import TOP_SHARE, top_mean
 from detectors.patches.bank import MemoryBank
@@ -107,7 +108,7 @@ class PatchCore:
             built = stream_bank(
                 canvases,
                 members,
-                features=runtime.features,
+                features=lambda several: (found for (found,) in runtime.stream(several, (PATCHES,))),
                 n_patches=n_patches,
                 bank_size=settings.bank_size,
                 dimensions=settings.dimensions,
@@ -136,9 +137,8 @@ class PatchCore:
                 hint="fit the line again on all of its good images",
             )
         maps = []
-        for index, canvas in enumerate(fresh):
+        for index, (found,) in enumerate(self._runtime.stream(fresh, (PATCHES,))):
             context.progress("features", index, len(fresh))
-            found = self._runtime.features(canvas)
             maps.append(self._projection.apply(found.reshape(-1, found.shape[-1])))
         folds = fold_of(len(fresh), n_folds=min(MIN_FOLDS, len(fresh)), rng=np.random.default_rng(context.seed))
         scores = np.empty(len(fresh))
@@ -197,9 +197,8 @@ def _build_at_once(
     """With all features in memory: one coreset over everything, and one for each fold over the others."""
     seed, progress = context.seed, context.progress
     raw, grids = [], []
-    for index, canvas in enumerate(canvases):
+    for index, (features,) in enumerate(runtime.stream(canvases, (PATCHES,))):
         progress("features", index, len(canvases))
-        features = runtime.features(canvas)
         raw.append(features.reshape(-1, features.shape[-1]))
         grids.append(features.shape[:2])
     moments = _moments_of(raw, members)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,8 +38,8 @@ class Features:
     stage: NDArray[np.float32]
 
 
-def read(canvas: NDArray[np.uint8], runtime: FeatureRuntime, stage: str) -> Features:
-    return Features(*runtime.maps(canvas, (PATCHES, stage)))
+def read(canvases: Iterable[NDArray[np.uint8]], runtime: FeatureRuntime, stage: str) -> Iterator[Features]:
+    return (Features(*found) for found in runtime.stream(canvases, (PATCHES, stage)))
 
 
 def strangers(size: CanvasSize, *, seed: int) -> list[NDArray[np.uint8]]:

@@ -99,9 +99,9 @@ class MapDetector(TrainedDetector):
         raw: list[list[NDArray[np.float32]]] = []
         for part in (learned_from(held_out.fitted, seed=context.seed), held_out.reference):
             raw.append([])
-            for done, index in enumerate(part):
-                context.progress("features", done, len(part))
-                raw[-1].append(runtime.maps(canvases[index], cls.inputs)[0])
+            for found, *_ in runtime.stream((canvases[index] for index in part), cls.inputs):
+                context.progress("features", len(raw[-1]), len(part))
+                raw[-1].append(found)
         chosen = replace(settings or MapSettings(), canvas_size=common_size(canvases), channels=raw[0][0].shape[-1])
         with seeded(context.seed):
             module: Any = cls.build(chosen)

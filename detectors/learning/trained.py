@@ -76,11 +76,15 @@ class TrainedDetector(ABC):
         """The trained module as a detector, and its scores of the images that were held out."""
         head = Head.of(module, inputs=cls.inputs_of(settings), runtime=runtime)
         model = cls(runtime, head, module_arrays(module), settings)
-        scores = np.array([model.score(canvases[i]).score for i in held_out.reference])
+        maps = model._network.stream(canvases[i] for i in held_out.reference)
+        scores = np.array([model._scored(each).score for (each,) in maps])
         return Fitted(model, held_out.reference, scores)
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         (anomaly_map,) = self._network(canvas)
+        return self._scored(anomaly_map)
+
+    def _scored(self, anomaly_map: NDArray[np.float32]) -> ImageScore:
         return top_mean(anomaly_map, top_share=self._settings.top_share)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:

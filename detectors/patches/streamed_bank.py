@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -28,7 +28,7 @@ from detectors.protocol import Progress
 PART_PATCHES = 100_000
 """Of 304 channels 122 MB, which the selection needs twice more; a bank of 2,048 is a coreset of one in 49."""
 
-Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Features = Callable[[Iterable[NDArray[np.uint8]]], Iterator[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ def stream_bank(
     Args:
         canvases: (h, w, 3) uint8 each.
         members: the canvases of each fold.
-        features: (h, w, 3) → (rows, columns, channels).
+        features: of several canvases, (h, w, 3) → (rows, columns, channels) each, in their order.
         n_patches: of all canvases together.
         bank_size, dimensions, top_share: as `PatchCoreSettings` has them.
         seed: of each coreset's first pick.
@@ -105,6 +105,5 @@ def _flat(
     canvases: Sequence[NDArray[np.uint8]], indices: NDArray[np.int64], features: Features
 ) -> Iterator[NDArray[np.float32]]:
     """(patches, channels) of each."""
-    for i in indices.tolist():
-        found = features(canvases[i])
+    for found in features(canvases[i] for i in indices.tolist()):
         yield found.reshape(-1, found.shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +59,47 @@ def test_the_features_that_were_given_out_are_not_overwritten_by_the_next_image(
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize("kind", ["openvino", "torch"])
+def test_a_stream_gives_what_each_canvas_alone_gives_bit_for_bit_and_in_order(
+    runtime: FeatureRuntime, torch_runtime: FeatureRuntime, kind: str
+) -> None:
+    asked, names = runtime if kind == "openvino" else torch_runtime, ("stride8", "patches")
+    sizes = [(96, 96), (64, 96), (96, 96), (64, 64), (96, 96), (96, 96), (96, 96), (128, 64)]
+    canvases = [np.random.default_rng(k).integers(0, 256, (*size, 3), dtype=np.uint8) for k, size in enumerate(sizes)]
+    found = list(asked.stream(iter(canvases), names))
+    assert len(found) == len(canvases)
+    for canvas, maps in zip(canvases, found, strict=True):
+        for streamed, alone in zip(maps, asked.maps(canvas, names), strict=True):
+            np.testing.assert_array_equal(streamed, alone)
+    assert list(asked.stream([], names)) == []
+
+
+def test_of_two_streams_at_once_and_one_that_is_left_neither_disturbs_the_other(runtime: FeatureRuntime) -> None:
+    canvases = [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) for k in range(12)]
+    alone = [runtime.features(canvas) for canvas in canvases]
+    one, other = (runtime.stream(each, ("patches",)) for each in (canvases, reversed(canvases)))
+    left = runtime.stream(canvases, ("patches",))
+    np.testing.assert_array_equal(next(left)[0], alone[0])
+    del left
+    for k, ((first,), (second,)) in enumerate(zip(one, other, strict=True)):
+        np.testing.assert_array_equal(first, alone[k])
+        np.testing.assert_array_equal(second, alone[-1 - k])
+
+
+def test_an_image_that_cannot_be_read_ends_a_stream_with_its_own_error(runtime: FeatureRuntime) -> None:
+    def canvases() -> Iterator[np.ndarray]:
+        yield _canvas(64, 64)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(runtime.stream(canvases(), ("patches",)))
+
+
 def test_a_line_of_many_sizes_compiles_one_network_for_them_all(tmp_path: Path, runtime: FeatureRuntime) -> None:
     compiled = load_runtime(tmp_path, runtime.save(tmp_path))
     for size in ((64, 64), (64, 96), (128, 64)):
         compiled.features(_canvas(*size))
-    assert len(compiled._compiled["patches",]._requests) == 1  # type: ignore[attr-defined]
+    assert len(compiled._compiled["patches",]._single) == 1  # type: ignore[attr-defined]
 
 
 def test_a_network_compiled_for_one_size_scores_as_the_one_for_all_sizes(runtime: FeatureRuntime) -> None:

@@ -121,7 +121,7 @@ def test_an_autoencoder_cannot_copy_what_lies_in_one_place() -> None:
 
 
 def test_after_scaling_the_held_out_quantiles_are_0_and_a_tenth(goods: GoodImages, runtime: FeatureRuntime) -> None:
-    features = [imitation.read(image.canvas, runtime, "stride8") for image in goods.prepared]
+    features = list(imitation.read([image.canvas for image in goods.prepared], runtime, "stride8"))
     module = imitation.build(features[:20], ratio=2, seed=0, warm=None).eval()
     learned, held_out = (imitation.Batches(module, part) for part in (features[:20], features[20:]))
     imitation.set_scales(module, learned, held_out)
@@ -137,7 +137,7 @@ def test_after_scaling_the_held_out_quantiles_are_0_and_a_tenth(goods: GoodImage
 
 
 def test_the_teacher_is_principal_components_on_one_scale(goods: GoodImages, runtime: FeatureRuntime) -> None:
-    features = [imitation.read(image.canvas, runtime, "stride8") for image in goods.prepared]
+    features = list(imitation.read([image.canvas for image in goods.prepared], runtime, "stride8"))
     module = imitation.build(features, ratio=2, seed=0, warm=None)
     with torch.inference_mode():
         maps = torch.cat([module.target(torch.from_numpy(each.patches)[None]).flatten(2)[0] for each in features], 1)
@@ -235,7 +235,7 @@ def test_the_torch_runtime_scores_a_saved_version_alike(
 def test_the_autoencoder_is_used_only_where_it_tells_synthetic_defects_better(
     goods: GoodImages, runtime: FeatureRuntime
 ) -> None:
-    features = [imitation.read(image.canvas, runtime, "stride8") for image in goods.prepared[:12]]
+    features = list(imitation.read([image.canvas for image in goods.prepared[:12]], runtime, "stride8"))
     module = imitation.build(features, ratio=2, seed=0, warm=None).eval()
     batches = imitation.Batches(module, features)
     imitation.set_scales(module, batches, batches)

@@ -27,7 +27,7 @@ def _stream(canvases: Sequence[NDArray[np.uint8]], *, bank_size: int, n_folds: i
     return stream_bank(
         canvases,
         np.array_split(np.arange(len(canvases)), n_folds),
-        features=lambda canvas: canvas.astype(np.float32),
+        features=lambda several: (canvas.astype(np.float32) for canvas in several),
         n_patches=sum(canvas[..., 0].size for canvas in canvases),
         bank_size=bank_size,
         dimensions=3,
