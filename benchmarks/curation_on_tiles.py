@@ -15,10 +15,12 @@ defects, as the nightly check does. The second look of a retrain is not in it, o
 from __future__ import annotations
 
 import argparse
+import operator
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +34,10 @@ from detectors.disturbances.disturbance import Disturbance, describe, disturb
 from detectors.families.patchcore import NEIGHBOURHOOD, PatchCore
 from detectors.fit import fit_version
 from detectors.patches.aggregation import TOP_SHARE, top_mean
+from detectors.patches.alignment import Alignment
 from detectors.patches.bank import MemoryBank
 from detectors.patches.coreset import greedy_coreset
-from detectors.patches.whitening import PatchProjection
+from detectors.patches.whitening import PatchMoments, PatchProjection
 from detectors.photographs.framing import Framing
 from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
 from detectors.version import DetectorVersion
@@ -42,6 +45,7 @@ from drift.reference import Reference
 from drift.responses import Response
 from drift.verdict import Verdict, judge_lines
 from drift.window import Window
+from flows.curating import ORDINARY_SHARE
 from registry.curation import Candidate, Curation, curate
 from registry.gates import auroc
 from registry.suspicion import Suspicion
@@ -50,8 +54,8 @@ from registry.transfer import named_disturbances
 Image = NDArray[np.uint8]
 N_FIT, N_CORE, N_NIGHT, N_HELD_OUT = 300, 200, 300, 200
 BANK = 1024
-CORE_FOLDS, FOLDS = 15, 5
-"""PatchCore takes 15 folds of 200 images; of the night's, whose reference gives the false positives only, fewer will do."""
+CORE_FOLDS, FOLDS = 8, 5
+"""A judge takes 15 folds, a retrain as many: to save time."""
 FPR_BUDGET = 0.01
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2)
 ESTIMATED_AT = 0.1
@@ -253,17 +257,12 @@ class Trials:
         self.night = night
         core = range(len(night.patches["core"].lengths))
         self.core = night.patches["core"].of(core)
-        self.transferred = bank(self.core)
-        self.usual = self._cross_fitted("core", list(core), None, n_folds=CORE_FOLDS)
-        self.judged = {group: self.scores(self.transferred, group) for group in ("good", "defect")}
+        self._judges: dict[float, tuple[MemoryBank, Suspicion]] = {}
 
     def scores(self, memory: MemoryBank, group: str, chosen: Sequence[int] | None = None) -> NDArray[np.float64]:
         """(n,) of the chosen images of a group, by default all."""
         patches = self.night.patches[group]
-        images = range(len(patches.lengths)) if chosen is None else chosen
-        ends = np.cumsum([patches.lengths[i] for i in images])[:-1]
-        distances = np.split(memory.nearest(patches.of(images)), ends)
-        return np.array([top_mean(each, top_share=TOP_SHARE).score for each in distances])
+        return _scores(memory, patches, range(len(patches.lengths)) if chosen is None else chosen)
 
     def worth(self, memory: MemoryBank) -> Worth:
         """AUROC on what was held out, in all and by kind of defect."""
@@ -281,11 +280,35 @@ class Trials:
         return bank(np.concatenate(parts))
 
     def judge_of(self, share: float) -> Suspicion | None:
-        """None where the transfer does not fit the night: then a retrain does without it."""
-        scores = {f"g{i}": float(score) for i, score in enumerate(self.judged["good"])}
-        scores |= {f"d{i}": float(score) for i, score in enumerate(self.judged["defect"][: n_defects(share)])}
-        judge = Suspicion(scores, self.usual, "drift transfer")
+        """None where the verified goods do not fit the night: then a retrain does without them."""
+        judge = self.aligned(share)[1]
         return judge if judge.fits() else None
+
+    def aligned(self, share: float) -> tuple[MemoryBank, Suspicion]:
+        """As `detectors.disturbances.transfer.Judge`: the core aligned with the night, of which the champion chooses the part."""
+        if share not in self._judges:
+            n = n_defects(share)
+            champion = np.r_[self.night.scores["good"], self.night.scores["defect"][:n]]
+            least = np.argsort(champion)[: round(ORDINARY_SHARE * champion.size)]
+            parts = (
+                self.night.patches["good"].of(least[least < N_NIGHT]),
+                *(
+                    [self.night.patches["defect"].of(least[least >= N_NIGHT] - N_NIGHT)]
+                    if (least >= N_NIGHT).any()
+                    else []
+                ),
+            )
+            moments = reduce(operator.add, (PatchMoments.of(each) for each in parts))
+            ordinary = np.argsort(self.night.reference_scores[:N_CORE])[: round(ORDINARY_SHARE * N_CORE)]
+            of_core = PatchMoments.of(self.night.patches["core"].of(ordinary))
+            core = Alignment.of(of_core, moments).apply(self.core)
+            memory = bank(core)
+            scores = {f"g{i}": float(score) for i, score in enumerate(self.scores(memory, "good"))}
+            scores |= {f"d{i}": float(score) for i, score in enumerate(self.scores(memory, "defect")[:n])}
+            lengths = self.night.patches["core"].lengths
+            usual = self._cross_fitted(Patches(core, lengths), range(len(lengths)), None, n_folds=CORE_FOLDS)
+            self._judges[share] = memory, Suspicion(scores, usual, "the verified goods")
+        return self._judges[share]
 
     def curated(self, share: float, *, transfer: bool, verdicts: bool = False) -> Curation:
         """The real curation, of the night with that share of defects."""
@@ -310,25 +333,41 @@ class Trials:
             small_images=small,
             seed=0,
             judge=judge,
+            n_core=N_CORE if judge is not None else 0,
         )
 
-    def false_positives(self, names: Sequence[str], *, with_core: bool, n_above: int = 0) -> float:
-        """Of the held-out goods, at the threshold of a cross-fitted reference."""
-        goods = [int(name[1:]) for name in names if name[0] == "g"]
-        reference = self._cross_fitted("good", goods, self.core if with_core else None, n_folds=FOLDS)
-        limit = conformal_threshold(reference, fpr_budget=FPR_BUDGET, n_above=n_above).value
-        return float((self.scores(self.learned(names, with_core=with_core), "held_good") > limit).mean())
+    def at_the_threshold(
+        self, names: Sequence[str], *, with_core: bool, held_back: Sequence[str] = (), n_above: int = 0
+    ) -> tuple[float, float]:
+        """False positives and recall on what was held out, at the threshold of the reference: cross-fitted, and held back."""
+        memory = self.learned(names, with_core=with_core)
+        reference = [
+            self._cross_fitted(self.night.patches[group], numbers, self.core if with_core else None, n_folds=FOLDS)
+            for group, letter in (("good", "g"), ("defect", "d"))
+            if (numbers := [int(name[1:]) for name in names if name[0] == letter])
+        ]
+        reference += [
+            self.scores(memory, group, numbers)
+            for group, letter in (("good", "g"), ("defect", "d"))
+            if (numbers := [int(name[1:]) for name in held_back if name[0] == letter])
+        ]
+        limit = conformal_threshold(np.concatenate(reference), fpr_budget=FPR_BUDGET, n_above=n_above).value
+        rejected = [float((self.scores(memory, group) > limit).mean()) for group in ("held_good", "held_defect")]
+        return rejected[0], rejected[1]
 
     def _cross_fitted(
-        self, group: str, images: Sequence[int], besides: NDArray[np.float32] | None, *, n_folds: int
+        self, patches: Patches, images: Sequence[int], besides: NDArray[np.float32] | None, *, n_folds: int
     ) -> NDArray[np.float64]:
+        n_folds = min(n_folds, len(images))
         folds = np.random.default_rng(0).permutation(np.arange(len(images)) % n_folds)
         found = np.empty(len(images))
         for fold in range(n_folds):
-            others = self.night.patches[group].of([i for i, own in zip(images, folds, strict=True) if own != fold])
-            memory = bank(others if besides is None else np.concatenate([besides, others]))
-            found[folds == fold] = self.scores(
-                memory, group, [i for i, own in zip(images, folds, strict=True) if own == fold]
+            others = (
+                [patches.of([i for i, own in zip(images, folds, strict=True) if own != fold])] if n_folds > 1 else []
+            )
+            memory = bank(np.concatenate([*([] if besides is None else [besides]), *others]))
+            found[folds == fold] = _scores(
+                memory, patches, [i for i, own in zip(images, folds, strict=True) if own == fold]
             )
         return found
 
@@ -339,6 +378,12 @@ class Worth:
 
     auroc: float
     by_kind: dict[str, float]
+
+
+def _scores(memory: MemoryBank, patches: Patches, images: Sequence[int]) -> NDArray[np.float64]:
+    ends = np.cumsum([patches.lengths[i] for i in images])[:-1]
+    distances = np.split(memory.nearest(patches.of(images)), ends)
+    return np.array([top_mean(each, top_share=TOP_SHARE).score for each in distances])
 
 
 def bank(patches: NDArray[np.float32]) -> MemoryBank:
@@ -358,17 +403,20 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
         results, left = {}, {}
         for how, transfer, verdicts in (("before", False, False), ("now", True, False), ("verdicts", True, True)):
             done = trials.curated(share, transfer=transfer, verdicts=verdicts)
-            chosen = [each.sha256 for each in done.chosen]
+            chosen = [each.sha256 for each in done.chosen if each.sha256 not in done.held_back]
             with_core = transfer and trials.judge_of(share) is not None
             results[how] = trials.worth(trials.learned(chosen, with_core=with_core))
             left[how] = sum(each[0] == "d" for each in chosen), N_NIGHT - sum(each[0] == "g" for each in chosen)
             if how == "now":
                 estimate = done.defect_share
+                rates = trials.at_the_threshold(
+                    chosen, with_core=with_core, held_back=sorted(done.held_back), n_above=done.n_perhaps_good
+                )
         now, said = results["now"].auroc, results["verdicts"].auroc
         rows.append(
             f"| {name} | {share:.0%} | {clean.auroc:.3f} | {dirty.auroc:.3f} | {results['before'].auroc:.3f} | {now:.3f} | "
             f"{said:.3f} | {_recovered(now, dirty, clean)} | {_recovered(said, dirty, clean)} | {estimate:.1%} | "
-            f"{left['now'][0]} of {n} | {left['now'][1]} |"
+            f"{left['now'][0]} of {n} | {left['now'][1]} | {rates[0]:.1%} | {rates[1]:.0%} |"
         )
         print(rows[-1], flush=True)
         if share == ESTIMATED_AT:
@@ -378,13 +426,8 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
                 f"{results['verdicts'].by_kind[kind]:.3f} |"
                 for kind in clean.by_kind
             ]
-    done = trials.curated(0.0, transfer=True)
-    calm = [each.sha256 for each in done.chosen]
-    print(
-        f"{name}: false positives without a defect: clean {trials.false_positives(everything, with_core=False):.1%}, "
-        f"curated {trials.false_positives(calm, with_core=trials.judge_of(0.0) is not None, n_above=done.n_perhaps_good):.1%}",
-        flush=True,
-    )
+    rejected = trials.at_the_threshold(everything, with_core=False)
+    print(f"{name}: clean rejects {rejected[0]:.1%} of the goods and {rejected[1]:.0%} of the defects", flush=True)
     return rows, by_kind
 
 
@@ -398,10 +441,11 @@ def try_transfer(night: Night, name: str) -> str:
     trials = Trials(night)
     held = night.scores["held_good"]
     before = auroc(held, night.scores["held_defect"])
-    alone = trials.worth(trials.transferred).auroc
+    memory, judge = trials.aligned(ESTIMATED_AT)
+    alone = trials.worth(memory).auroc
     clean = trials.worth(trials.learned([f"g{i}" for i in range(N_NIGHT)], with_core=False)).auroc
-    limit = conformal_threshold(trials.usual, fpr_budget=FPR_BUDGET).value
-    fpr = float((trials.scores(trials.transferred, "held_good") > limit).mean())
+    limit = conformal_threshold(judge.usual, fpr_budget=FPR_BUDGET).value
+    fpr = float((trials.scores(memory, "held_good") > limit).mean())
     gain = "–" if clean - before < 0.01 else f"{(alone - before) / (clean - before):.0%}"
     return (
         f"| {name} | {night.named} | {before:.3f} | {alone:.3f} | {clean:.3f} | {gain} | "
@@ -422,7 +466,9 @@ def main() -> None:
     for seed in range(asked.seeds):
         print(
             f"\nseed {seed}\n\n| drift | defects | clean | dirty | curation before | curation now | after 20 verdicts | "
-            "recovered | after verdicts | estimated | learned | goods lost |\n" + "|---" * 12 + "|"
+            "recovered | after verdicts | estimated | learned | goods not learned | false positives | recall |\n"
+            + "|---" * 14
+            + "|"
         )
         for name in names:
             night = night_at(seed, name, asked.cache, stations)

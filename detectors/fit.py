@@ -98,6 +98,7 @@ def fit_version(
     warm_start: DetectorVersion | None = None,
     checkpoint: Path | None = None,
     core: Sequence[PreparedImage] = (),
+    held_back: Sequence[PreparedImage] = (),
     n_above: int = 0,
 ) -> DetectorVersion:
     """A calibrated version from prepared good images.
@@ -113,6 +114,8 @@ def fit_version(
         checkpoint: a folder in which an unfinished training is kept.
         core: more good images to learn from that are no photographs of these conditions (`detectors.disturbances.transfer`): they
             stand neither in the reference nor in the mean image.
+        held_back: photographs of these conditions that are not learned from, since some may be defects; they stand in the reference,
+            as the fitted model scores them.
         n_above: images left out for scoring high, as `conformal_threshold` counts them.
     """
     images = goods.prepared
@@ -125,8 +128,12 @@ def fit_version(
     fitted = family.fit(Canvases([image.stored for image in learned]), runtime=runtime, context=context)
     is_fresh = fitted.reference_index < len(images)
     reference_index, reference_scores = fitted.reference_index[is_fresh], fitted.reference_scores[is_fresh]
+    reference_scores = np.concatenate(
+        [reference_scores, [fitted.model.score(image.canvas).score for image in held_back]]
+    )
     template = PartTemplate.of([image.small for image in images])
-    measured = [images[i].appearance | measure_position(images[i].small, template) for i in reference_index]
+    in_reference = [*(images[i] for i in reference_index), *held_back]
+    measured = [image.appearance | measure_position(image.small, template) for image in in_reference]
     return DetectorVersion(
         framing=goods.framing,
         white_level=goods.white_level,
@@ -142,7 +149,7 @@ def fit_version(
             "n_repeated": goods.n_repeated,
             "n_unreadable": len(goods.unreadable),
             "fit_images_sha256": [image.sha256 for image in learned],
-            "reference_images_sha256": [images[i].sha256 for i in reference_index],
+            "reference_images_sha256": [image.sha256 for image in in_reference],
             "fpr_budget": fpr_budget,
             "halfsigma": __version__,
         },

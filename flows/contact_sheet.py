@@ -105,20 +105,26 @@ def _sheet(
             groups[shot.reason].append(shot)
     chosen = [shots[each.sha256] for each in curation.chosen if each.sha256 in shots]
     n_core = len(curated.core.files)
-    happened = describe(curated.core.tonight)
+    n_held_back = len(curation.held_back)
+    happened = describe(curated.core.tonight) if curated.core.tonight else "no disturbance was named"
     judged_by = (
-        f"{n_core} verified goods with tonight’s disturbance put on them ({happened})"
+        f"verified goods under tonight’s conditions ({happened}; what is left of the change is taken away from their patches)"
         if curated.judge
-        else "the champion, since no known disturbance explains the night or no verified goods could be brought to it"
+        else "the champion, since the vault holds too few verified goods or the night is too unlike them"
     )
     return ContactSheet(
         line=line.name,
         night=night,
-        lead=f"{len(chosen)} of {len(shots)} images are learned from"
+        lead=f"{len(chosen) - n_held_back} of {len(shots)} images are learned from"
         + (f", with {n_core} verified goods besides. " if n_core else ". ")
+        + (
+            f"{n_held_back} more, the most suspicious, are held back: they say where the threshold lies, and teach nothing. "
+            if n_held_back
+            else ""
+        )
         + f"Suspects are judged by {judged_by}.",
         facts=(
-            Fact("chosen", str(len(chosen)), f"of {len(shots)} images"),
+            Fact("chosen", str(len(chosen)), f"of {len(shots)} images, {n_held_back} of them held back"),
             Fact("left out", str(len(shots) - len(chosen)), f"for {len(groups)} reasons"),
             Fact("verified goods", str(n_core), "learned from besides"),
             Fact("defects, estimated", f"{curation.defect_share:.1%}".replace("%", " %"), "of the night’s images"),
@@ -134,8 +140,8 @@ def _sheet(
         transferred_text=f"{n_core} of them: {happened}. The left one of each pair is the photograph in the vault; the right "
         "one should look like tonight’s. Where it does not, the estimate is wrong, and so is the judge."
         if n_core
-        else "None: the check names no disturbance that explains the night, the vault holds too few, or with it put on them "
-        "they do not look like tonight’s images.",
+        else "None: the vault holds too few, they are too unlike tonight’s images, or the check names no disturbance and this "
+        "family would learn a mean of the old and the new conditions.",
         commands=(
             Command("say what images are, by file or SHA-256", f"halfsigma label {line.name} IMAGE … --as defect|good"),
             Command("retrain with what was said", f"halfsigma retrain {line.name}"),

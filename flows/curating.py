@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from detectors.disturbances.transfer import Judge, transfer
+from detectors.families.patchcore import PatchCore
 from detectors.fit import PreparedImage
+from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.photographs.images import to_uint8_rgb
 from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.photographs.position import small_gray
@@ -24,14 +26,19 @@ from drift.sensor import faulty_images
 from drift.window import Window
 from flows.workspace import Workspace
 from registry import checks, scores
-from registry.curation import Candidate, Curation, curate
+from registry.curation import MIN_FRESH, Candidate, Curation, curate
 from registry.scores import NightImage
 from registry.suspicion import Suspicion
 from registry.tables import Line
 from registry.transfer import MIN_CORE, Core, changes_of, named_disturbances, verified_core
 
 SEED = 0
-JUDGE = "drift transfer"
+JUDGE = "the verified goods under tonight's conditions"
+ORDINARY_SHARE = 0.7
+"""Of a night, and of the verified goods, by the champion's scores, say how far the goods' patches are to be moved."""
+HOLDS_SEVERAL_CONDITIONS = (PatchCore.family,)
+"""What learns from goods of the conditions before as well: a bank holds them beside the new ones. The others would learn a mean
+of both, and are given only goods that were brought to tonight's conditions by a disturbance with a name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +48,9 @@ class CuratedNight:
     candidates: tuple[Candidate, ...]
     curation: Curation
     core: Core
-    """Empty where the present conditions are not known, or were estimated wrongly."""
+    """Verified goods that are learned from besides; empty where there are too few of them, or they are too unlike the night's."""
     transferred: tuple[PreparedImage, ...]
-    """Its images under tonight's conditions."""
+    """Its images, as far under tonight's conditions as these could be named."""
     judge: Judge | None
     """None where the champion judged."""
 
@@ -58,6 +65,7 @@ class CuratedNight:
             "suspicion": dict(curation.suspicion.scores),
             "defect_share": curation.defect_share,
             "n_perhaps_good": curation.n_perhaps_good,
+            "held_back": sorted(curation.held_back),
             "to_look_at": [each.sha256 for each in curation.to_look_at],
             "core": {sha256: str(path) for sha256, path in self.core.files.items()},
             "transferred": self.core.to_json(),
@@ -89,12 +97,26 @@ def curate_night(
             seed=SEED,
         )
     transferred = transferred_core(core.files, core.changes, champion, progress)
-    core = core if transferred else Core()
-    judge = Judge.of(transferred, version=champion, seed=SEED, progress=progress) if transferred else None
-    small, scored = _look(candidates, champion, judge, progress)
-    suspicion = None if judge is None else Suspicion(scored, judge.usual, JUDGE)
-    if suspicion is not None and not suspicion.fits():  # the estimate was wrong
+    small, canvases = _look(candidates, champion, progress)
+    judge, suspicion = None, None
+    if transferred and len(canvases) >= MIN_FRESH:
+        # whatever people said of them: what they are asked to look at must not change with their answers
+        of_night = {each.sha256: each.score for each in candidates if each.sha256 in canvases and not each.fault}
+        of_core = {image.sha256: champion.model.score(image.canvas).score for image in transferred}
+        judge = Judge.of(
+            transferred,
+            Canvases([canvases[sha256] for sha256 in _ordinary(of_night)]),
+            _ordinary(of_core),
+            version=champion,
+            seed=SEED,
+            progress=progress,
+        )
+        found = judge.scores(Canvases(list(canvases.values())))
+        suspicion = Suspicion(dict(zip(canvases, found, strict=True)), judge.usual, JUDGE)
+    if suspicion is None or not suspicion.fits():
         core, transferred, judge, suspicion = Core(), (), None, None
+    if not core.tonight and line.detector not in HOLDS_SEVERAL_CONDITIONS:
+        core, transferred = Core(), ()
     curation = curate(
         candidates,
         reference_scores=champion.reference_scores,
@@ -119,6 +141,7 @@ def cleared_document(chosen: Mapping[str, str]) -> dict[str, Any]:
         "suspicion": {},
         "defect_share": 0.0,
         "n_perhaps_good": 0,
+        "held_back": [],
         "to_look_at": [],
         "core": {},
         "transferred": [],
@@ -177,21 +200,25 @@ def _faults(images: Sequence[NightImage], champion: DetectorVersion, night: date
     }
 
 
+def _ordinary(scores: Mapping[str, float]) -> list[str]:
+    """SHA-256 of the images that the champion scores lowest."""
+    return sorted(scores, key=lambda sha256: scores[sha256])[: round(ORDINARY_SHARE * len(scores))]
+
+
 def _look(
-    candidates: Sequence[Candidate], champion: DetectorVersion, judge: Judge | None, progress: Progress
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
-    """Small gray pictures of the candidates whose files are still what was scored, and the judge's scores of them."""
+    candidates: Sequence[Candidate], champion: DetectorVersion, progress: Progress
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, StoredCanvas]]:
+    """Small gray pictures and canvases of the candidates whose files are still what was scored, by SHA-256."""
     wanted = {Path(each.path): each.sha256 for each in candidates if each.path}
-    small, suspicion = {}, {}
+    small, canvases, store = {}, {}, CanvasStore()
     for index, item in enumerate(read_ahead(list(wanted))):
         progress("curation", index, len(wanted))
         if isinstance(item, Unreadable) or item.sha256 != wanted[item.path]:
             continue
         image = to_uint8_rgb(item.pixels, white_level=champion.white_level)
         small[item.sha256] = small_gray(image)
-        if judge is not None:
-            suspicion[item.sha256] = judge.score(champion.framing.frame(image)).score
-    return small, suspicion
+        canvases[item.sha256] = store.keep(champion.framing.frame(image))
+    return small, canvases
 
 
 def leave_out(document: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
@@ -210,6 +237,7 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "n_candidates": n_chosen + len(document["left_out"]),
         "n_chosen": n_chosen,
+        "n_held_back": len(set(document["held_back"]) & set(document["chosen"])),
         "n_core": len(document["core"]),
         "judge": document["judge"],
         "defect_share": document["defect_share"],

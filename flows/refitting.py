@@ -56,6 +56,7 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     )
     # a file that was replaced since the curation is another image, which nobody looked at
     goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 in chosen))
+    held_back = frozenset(curated["held_back"])
     if ADDED in retrain.document:
         retrain_files.write_json(folder / CURATED, curated)
         probes = _probes([Path(path) for path in chosen.values()])
@@ -65,7 +66,7 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
         return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
     training = folder / TRAINING
     core, n_above = curated_core(curated, champion, progress), int(curated["n_perhaps_good"])
-    challenger = _fit_goods(goods, core, champion, line, progress, training, n_above)
+    challenger = _fit_goods(goods, held_back, core, champion, line, progress, training, n_above)
     candidates = [each.sha256 for each in goods.prepared]
     outliers = second_look(
         scores_of_fitted(challenger, goods),
@@ -76,15 +77,15 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     if suspects:
         curated = leave_out(curated, suspects)
         goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in suspects))
-        challenger = _fit_goods(goods, core, champion, line, progress, training, n_above)
+        challenger = _fit_goods(goods, held_back, core, champion, line, progress, training, n_above)
     retrain_files.write_json(folder / CURATED, curated)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
     challenger = replace(challenger, provenance={**challenger.provenance, "transferred": curated["transferred"]})
     probes = _probes([Path(path) for path in curated["chosen"].values()])
     fewer = _without(goods, probes)
     n_above_fewer = round(n_above * len(fewer.prepared) / len(goods.prepared))
-    twin = _fit_goods(fewer, core, champion, line, progress, training, n_above_fewer)
-    n_fit = len(goods.prepared) + len(core)
+    twin = _fit_goods(fewer, held_back, core, champion, line, progress, training, n_above_fewer)
+    n_fit = sum(each.sha256 not in held_back for each in goods.prepared) + len(core)
     return _fitted(workspace, retrain, challenger, twin, probes, n_fit=n_fit, curation=summary_of(curated))
 
 
@@ -117,6 +118,7 @@ def _grow(
 
 def _fit_goods(
     goods: GoodImages,
+    held_back: Set[str],
     core: Sequence[PreparedImage],
     champion: DetectorVersion,
     line: Line,
@@ -125,8 +127,9 @@ def _fit_goods(
     n_above: int,
 ) -> DetectorVersion:
     """A family that is trained goes on from the champion, the twin too, which has seen none of the probes."""
+    learned = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in held_back))
     return fit_version(
-        goods,
+        learned,
         family=family_named(line.detector),
         runtime=champion.runtime,
         fpr_budget=line.fpr_budget,
@@ -135,6 +138,7 @@ def _fit_goods(
         warm_start=champion,
         checkpoint=training,
         core=core,
+        held_back=[each for each in goods.prepared if each.sha256 in held_back],
         n_above=n_above,
     )
 

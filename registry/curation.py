@@ -10,6 +10,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.calibration import conformal_threshold
 from halfsigma import TooFewImages
 from registry.coverage import spread_out
 from registry.suspicion import Suspicion, robust
@@ -30,6 +31,11 @@ MAX_UNSEEN_SHARE = 0.05
 """A night of which more is expected to be defective is learned from when a person has looked at what is most suspicious."""
 SUSPECT = "suspect"
 """How the reason begins for which a suspect is left out."""
+HELD_BACK_SHARE = 0.08
+"""Of the images, besides the estimated share of defects: the most suspicious ones are not learned from where verified goods are
+learned from as well. What is rare among goods comes from those; a defect that looks like a rare good comes from nowhere."""
+SAID_SHARE = 0.2
+"""Of the images, more of them are held back if all that a person looked at were defects; in proportion if some were."""
 N_TO_LOOK_AT = 20
 """So many images a person looks at in a minute."""
 
@@ -69,7 +75,9 @@ class Curation:
     suspicion: Suspicion
     defect_share: float = 0.0
     n_perhaps_good: int = 0
-    """Suspects beyond those that are defective for sure: the threshold must not profit from their absence."""
+    """Suspects that may be good: the threshold must not profit from their absence."""
+    held_back: frozenset[str] = frozenset()
+    """SHA-256 of those chosen that are not learned from, but stand in the reference: most of them are good."""
     to_look_at: tuple[Candidate, ...] = field(default=())
     waits: str = ""
 
@@ -88,11 +96,17 @@ def curate(
 ) -> Curation:
     """The candidates without defects, suspects, broken files and near-duplicates, with `n_core` at most `MAX_FRESH`.
 
-    Suspects are the images that score highest, as many as the estimated share of defects and the false-positive budget
-    ask for, those that a person called defects counted in: a greedy coreset lives on rare goods. Where the champion
-    judges, a suspect lies besides beyond its threshold when tonight's scores are brought back, by median and median
-    absolute deviation, to where the reference lies: a drifted night may be rejected whole, and the champion cannot tell
-    what of it is rare and what is defective. Images that a person called good stay.
+    A judge that knows tonight's conditions calls suspects what lies beyond the threshold that the known goods give it, at
+    the line's budget, brought to where tonight's scores lie. The next most suspicious images are held back:
+    `HELD_BACK_SHARE` and the estimated share of defects, and more if people found many defects among the worst.
+
+    Where the champion judges, suspects are the images that score highest, as many as the estimated share of defects and the
+    false-positive budget ask for, those that a person called defects counted in, and beyond its threshold when tonight's
+    scores are brought back, by median and median absolute deviation, to where the reference lies: a drifted night may be
+    rejected whole, and the champion cannot tell what of it is rare and what is defective; a greedy coreset lives on rare
+    goods. Nothing is held back.
+
+    Images that a person called good are learned from.
 
     A night of which surely more than `MAX_UNSEEN_SHARE` are defects waits until a person has said of each of the `N_TO_LOOK_AT` most
     suspicious images what it is.
@@ -130,15 +144,20 @@ def curate(
     distinct = _without_twins(readable, small_images, left_out)
     defects = [each for each in candidates if each.label == "defect"]
     known = len({each.sha256 for each in defects})
+    to_look_at = most_suspicious(candidates, judge)
     if knows_tonight:  # the champion's tail, from which the check estimates, widens with the drift
         among = _among(judge, [*distinct, *defects])
-        limit, defect_share, sure_share = -math.inf, among.defect_share(), among.surely_defective()
+        defect_share, sure_share = among.defect_share(), among.surely_defective()
+        limit = among.limit(conformal_threshold(judge.usual, fpr_budget=fpr_budget).value)
+        kept = _without_suspects(distinct, judge, limit, len(distinct), left_out)
+        n_perhaps_good = min(len(distinct) - len(kept), math.ceil(fpr_budget * len(distinct)))
     else:
         limit, sure_share = _among(judge, distinct).limit(threshold), defect_share
-    n_most = math.ceil((defect_share + fpr_budget) * (len(distinct) + known) - 1e-9) - known
-    kept = _without_suspects(distinct, judge, limit, max(n_most, 0), left_out)
-    n_suspects = len(distinct) - len(kept)
-    n_sure = max(round(sure_share * (len(distinct) + known)) - known, 0)
+        n_most = math.ceil((defect_share + fpr_budget) * (len(distinct) + known) - 1e-9) - known
+        kept = _without_suspects(distinct, judge, limit, max(n_most, 0), left_out)
+        n_sure = max(round(sure_share * (len(distinct) + known)) - known, 0)
+        n_perhaps_good = max(len(distinct) - len(kept) - n_sure, 0)
+    n_gone = len(distinct) - len(kept) + known
     limit = min(
         (judge.scores[each] for each, reason in left_out.items() if reason.startswith(SUSPECT)), default=math.inf
     )
@@ -150,10 +169,22 @@ def curate(
             f"{MIN_FRESH - len(kept)} are missing",
             hint="ingest more of these nights' images, or wait for the next night",
         )
-    to_look_at = most_suspicious(candidates, judge)
-    waits = _waits(sure_share, to_look_at)
-    n_perhaps_good = max(n_suspects - n_sure, 0)
-    return Curation(tuple(kept), left_out, limit, judge, defect_share, n_perhaps_good, to_look_at, waits)
+    held_back: frozenset[str] = frozenset()
+    if knows_tonight and n_core:
+        said = SAID_SHARE * sum(each.label == "defect" for each in to_look_at) / N_TO_LOOK_AT
+        wanted = math.ceil((HELD_BACK_SHARE + defect_share + said) * (len(distinct) + known)) - n_gone
+        held_back = _held_back(kept, judge, min(wanted, len(kept) - MIN_FRESH))
+    return Curation(
+        tuple(kept),
+        left_out,
+        limit,
+        judge,
+        defect_share=defect_share,
+        n_perhaps_good=n_perhaps_good,
+        held_back=held_back,
+        to_look_at=to_look_at,
+        waits=_waits(sure_share, to_look_at),
+    )
 
 
 def most_suspicious(candidates: Sequence[Candidate], judge: Suspicion) -> tuple[Candidate, ...]:
@@ -175,6 +206,12 @@ def _waits(sure_share: float, to_look_at: Sequence[Candidate]) -> str:
         f"at least {sure_share:.0%} of these images seem to be defective, more than {MAX_UNSEEN_SHARE:.0%}: a person has to "
         f"label the {len(to_look_at)} most suspicious ones, {n_unseen} of them are not labelled yet"
     )
+
+
+def _held_back(kept: Sequence[Candidate], judge: Suspicion, n: int) -> frozenset[str]:
+    """The ``n`` most suspicious of them that nobody called good."""
+    doubtful = sorted((each.sha256 for each in kept if each.label != "good"), key=lambda sha256: -judge.scores[sha256])
+    return frozenset(doubtful[: max(n, 0)])
 
 
 def _spread_out(

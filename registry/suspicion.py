@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
-EXCESS_FROM, EXCESS_TO = 0.80, 0.97
+EXCESS_FROM, EXCESS_TO = 0.80, 0.99
 """Ranks of the known goods beyond which the night's scores are counted: below, defects and goods are too much alike; above,
 a handful of rare goods decides."""
-SEEN_SHARE = 2.0 / 3.0
-"""Of the defects lie so far out; on blurred tiles 0.6 to 0.7 of the real ones did."""
+SEEN_SHARE = 0.5
+"""Of the defects lie so far out; of the real ones on tiles under six drifts 0.2 to 0.6 did, of gross ones nearly all do."""
 LIKELY_Z, SURE_Z = 0.5, 2.0
 """Standard errors that are taken off each excess: the largest of many is too large by chance; and to be sure of it."""
 FARTHEST_SD, WIDEST = 1.3, 2.0
@@ -39,12 +39,15 @@ class Suspicion:
     judge: str
 
     def fits(self) -> bool:
-        """Whether the night's bulk looks like the known goods: a judge to which all of a night looks strange judges nothing."""
+        """Whether the night's bulk is no stranger than the known goods: a judge to which all of a night looks strange judges nothing.
+
+        It may look less strange: the known goods can be more diverse than one night's.
+        """
         if not self.scores:
             return False
         usual_centre, usual_spread = robust(self.usual)
         centre, spread = robust(np.array(list(self.scores.values())))
-        return abs(centre - usual_centre) <= FARTHEST_SD * usual_spread and spread <= WIDEST * usual_spread
+        return centre - usual_centre <= FARTHEST_SD * usual_spread and spread <= WIDEST * usual_spread
 
     def limit(self, threshold: float) -> float:
         """Where `threshold`, on the scale of `usual`, lies tonight: the night brought back by median and MAD.
@@ -61,7 +64,7 @@ class Suspicion:
     def defect_share(self) -> float:
         """What the judge expects of the night's share of defects, 0…1.
 
-        Rough: on tiles between 0 and 0.08 where there was none, and about half of 0.2.
+        Rough: docs/decisions/curation.md has what it said of real nights.
         """
         return min(self._excess(LIKELY_Z) / SEEN_SHARE, 1.0)
 

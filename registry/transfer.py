@@ -100,7 +100,7 @@ def verified_core(
     n_most: int,
     seed: int,
 ) -> Core:
-    """At most `MAX_CORE` and `n_most` verified goods; an empty core where no cause was named, or fewer than `MIN_CORE`.
+    """At most `MAX_CORE` and `n_most` verified goods; an empty core where there are fewer than `MIN_CORE`.
 
     Verified is what the vault keeps and nobody called a defect: of the images that the champion was fitted on, and of
     those labelled good that it judged before the change. Those that were transferred already for the champion get
@@ -112,12 +112,10 @@ def verified_core(
         provenance: of the champion.
         base_version: the champion's number.
         before: the night of the change.
-        tonight: what `named_disturbances` found.
+        tonight: what `named_disturbances` found; where it is empty the goods are left as they were.
         n_most: a core should not outnumber the fresh images.
         seed: of the draw.
     """
-    if not tonight:
-        return Core()
     earlier = changes_of(provenance.get("transferred", ()))
     fitted = images.find(session, line, provenance.get("fit_images_sha256", ()))
     found = {

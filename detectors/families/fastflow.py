@@ -24,7 +24,9 @@ class FastFlow(MapDetector):
     """How unlikely each position is, by a flow of the stage of stride 16."""
 
     family: ClassVar[str] = "fastflow"
-    from_scratch: ClassVar[Plan] = Plan(steps=1200, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4)
+    from_scratch: ClassVar[Plan] = Plan(
+        steps=1200, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4
+    )
     """Rate and decay are the paper's; with a rate that falls, tens of epochs do instead of its 500."""
     warm: ClassVar[Plan] = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=2)
 

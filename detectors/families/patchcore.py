@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -158,10 +158,18 @@ class PatchCore:
         return np.concatenate([self._bank, patches[greedy_coreset(patches, n_picks, start=self._bank)]])
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
+        return top_mean(self._searching()(canvas)[0], top_share=self._settings.top_share)
+
+    def score_all(self, canvases: Iterable[NDArray[np.uint8]]) -> Iterator[ImageScore]:
+        """`score` of each, in order, for whoever has many."""
+        for (distances,) in self._searching().stream(canvases):
+            yield top_mean(distances, top_share=self._settings.top_share)
+
+    def _searching(self) -> CanvasNetwork:
         if self._search is None:  # only now: a version that is fitted and saved never pays for its compilation
             head = nearest_head(self._projection, self._bank, runtime=self._runtime)
             self._search = self._runtime.network(head, fixed_size=self._settings.canvas_size)
-        return top_mean(self._search(canvas)[0], top_share=self._settings.top_share)
+        return self._search
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         return {"bank": self._bank, **self._projection.arrays()}

@@ -28,6 +28,21 @@ class PatchMoments:
         wide = patches.astype(np.float64)
         return cls(len(wide), wide.sum(axis=0), wide.T @ wide)
 
+    def mean(self) -> NDArray[np.float64]:
+        """(channels,)"""
+        return self.total / self.n
+
+    def covariance(self) -> NDArray[np.float64]:
+        """(channels, channels)"""
+        return self.products / self.n - np.outer(self.mean(), self.mean())
+
+    def projected(self, projection: PatchProjection) -> PatchMoments:
+        """Of the same patches after ``projection``."""
+        matrix = projection.matrix.astype(np.float64)
+        mean = (self.mean() - projection.mean) @ matrix
+        products = matrix.T @ self.covariance() @ matrix + np.outer(mean, mean)
+        return PatchMoments(self.n, self.n * mean, self.n * products)
+
     def __add__(self, other: PatchMoments) -> PatchMoments:
         return PatchMoments(self.n + other.n, self.total + other.total, self.products + other.products)
 
@@ -47,9 +62,8 @@ class PatchProjection:
     @classmethod
     def of(cls, moments: PatchMoments, *, dimensions: int) -> PatchProjection:
         """The leading components of patches with these moments; signs fixed so that a fit can be repeated."""
-        mean = moments.total / moments.n
-        covariance = (moments.products / moments.n) - np.outer(mean, mean)
-        variances, directions = np.linalg.eigh(covariance)
+        mean = moments.mean()
+        variances, directions = np.linalg.eigh(moments.covariance())
         order = np.argsort(variances)[::-1][:dimensions]
         chosen = directions[:, order]
         chosen *= np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])

@@ -124,14 +124,36 @@ def test_a_judge_of_verified_goods_under_the_named_disturbance_finds_the_defects
     assert curated.curation.suspicion.scores == station.curated().curation.suspicion.scores
 
 
-def test_without_a_named_cause_the_champion_judges_and_nothing_is_transferred(station: Station) -> None:
+def test_without_a_named_cause_goods_as_they_were_are_aligned_and_judge_and_a_bank_learns_from_them(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _forget_the_cause(station)
+    curated = station.curated()
+    assert curated.core.tonight == () and len(curated.core.files) == N_FIT
+    assert [group["disturbances"] for group in curated.core.to_json()] == [[]]
+    scores = curated.curation.suspicion.scores
+    bad = np.array([scores[sha256] for sha256 in station.defects])
+    good = np.array([score for sha256, score in scores.items() if sha256 not in station.defects])
+    assert auroc(good, bad) > 0.95
+    assert curated.curation.held_back
+    monkeypatch.setattr("flows.curating.HOLDS_SEVERAL_CONDITIONS", ())
+    other = station.curated()
+    assert other.judge is not None and (other.core.files, other.transferred) == ({}, ())
+    assert not other.curation.held_back, "nothing else would teach what is rare"
+
+
+def test_goods_that_are_too_unlike_the_night_judge_nothing(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.suspicion.FARTHEST_SD", -1e9)
+    curated = station.curated()
+    assert (curated.judge, curated.transferred, curated.core.files) == (None, (), {})
+    assert curated.curation.suspicion.judge == "the champion"
+
+
+def _forget_the_cause(station: Station) -> None:
     with station.workspace.database.session() as session:
         session.connection().exec_driver_sql(
             "UPDATE night_check SET document = json_set(document, '$.main_cause', null)"
         )
-    curated = station.curated()
-    assert (curated.judge, curated.transferred, curated.core.files) == (None, (), {})
-    assert curated.curation.suspicion.judge == "the champion"
 
 
 def test_a_retrain_of_a_night_with_many_defects_waits_and_goes_on_with_what_people_said(station: Station) -> None:
@@ -148,7 +170,7 @@ def test_a_retrain_of_a_night_with_many_defects_waits_and_goes_on_with_what_peop
     assert run_step(station.workspace, station.asked().id).state == "failed"  # half of the answer is none
     station.say(suspects - station.defects, "good")
     curated = run_step(station.workspace, station.asked().id)
-    assert curated.state == "curated"
+    assert curated.state == "curated", curated.reason
     assert curated.document["curation"]["left_out"]["a person called it a defect"] == N_DEFECT
     assert curated.document["curation"]["n_core"] == N_FIT
 
@@ -161,7 +183,10 @@ def test_a_retrain_of_a_night_with_many_defects_waits_and_goes_on_with_what_peop
     learned = set(challenger.provenance["fit_images_sha256"])  # type: ignore[call-overload]  # JSON
     reference = challenger.provenance["reference_images_sha256"]
     assert not learned & (station.defects | {vetoed})
-    assert len(learned) == N_FIT + len(reference)  # type: ignore[arg-type]  # JSON
+    held_back = set(veto["held_back"])
+    assert held_back and not learned & held_back
+    assert held_back - {vetoed} < set(reference)  # type: ignore[call-overload]  # JSON
+    assert len(learned) == N_FIT + len(set(reference) - held_back)  # type: ignore[call-overload]  # JSON
     assert len(challenger.reference_scores) == len(reference)  # type: ignore[arg-type]
     assert not set(reference) & set(veto["core"])  # type: ignore[call-overload]  # JSON
     (group,) = challenger.provenance["transferred"]  # type: ignore[misc]  # JSON

@@ -86,11 +86,14 @@ def test_what_was_transferred_before_gets_tonights_change_on_top_until_the_estim
         assert _sha256(105) not in core.files
 
 
-def test_without_a_cause_or_with_too_few_there_is_no_core_and_never_more_than_asked(database: Database) -> None:
+def test_without_a_cause_goods_stay_as_they_were_with_too_few_there_is_no_core_and_never_more_than_asked(
+    database: Database,
+) -> None:
     with database.session() as session:
         line = lines.create_line(session, "pads", detector="patchcore")
         _remember(session, line, range(300))
-        assert _core(session, line, range(300), tonight=()) == Core()
+        as_they_were = _core(session, line, range(300), tonight=())
+        assert len(as_they_were.files) == MAX_CORE and set(as_they_were.changes.values()) == {()}
         assert _core(session, line, range(MIN_CORE - 1)) == Core()
         assert len(_core(session, line, range(300)).files) == MAX_CORE
         assert len(_core(session, line, range(300), n_most=80).files) == 80

@@ -1,0 +1,48 @@
+"""Bringing patches of one condition to where those of another lie, without knowing what changed.
+
+Both sets are described by mean and covariance. Between two normal distributions the map that moves patches the least is
+affine and known in closed form (Monge's map: Olkin and Pukelsheim, "The distance between two random vectors with given
+dispersion matrices", 1982). It keeps what distinguishes one patch from another of its set, which is what a detector reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.patches.whitening import PatchMoments
+
+_LEAST_VARIANCE = 1e-6
+"""Of the largest; a direction that hardly varies is divided by no less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """x → (x − source) · matrix + target."""
+
+    source: NDArray[np.float64]
+    """(dimensions,)"""
+    target: NDArray[np.float64]
+    """(dimensions,)"""
+    matrix: NDArray[np.float64]
+    """(dimensions, dimensions), symmetric."""
+
+    @classmethod
+    def of(cls, source: PatchMoments, target: PatchMoments) -> Alignment:
+        """The cheapest map that gives patches with moments ``source`` the mean and the covariance of ``target``."""
+        root, inverse = _roots(source.covariance())
+        middle, _ = _roots(root @ target.covariance() @ root)
+        return cls(source.mean(), target.mean(), inverse @ middle @ inverse)
+
+    def apply(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, dimensions) → (n, dimensions) float32."""
+        return np.asarray((patches - self.source) @ self.matrix + self.target, np.float32)
+
+
+def _roots(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The symmetric square root of a covariance, and its inverse."""
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.sqrt(np.maximum(values, _LEAST_VARIANCE * values.max()))
+    return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
