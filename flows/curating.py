@@ -99,9 +99,9 @@ def curate_night(
     transferred = transferred_core(core.files, core.changes, champion, progress)
     small, canvases = _look(candidates, champion, progress)
     judge, suspicion = None, None
-    if transferred and len(canvases) >= MIN_FRESH:
-        # whatever people said of them: what they are asked to look at must not change with their answers
-        of_night = {each.sha256: each.score for each in candidates if each.sha256 in canvases and not each.fault}
+    # whatever people said of them: what they are asked to look at must not change with their answers
+    of_night = {each.sha256: each.score for each in candidates if each.sha256 in canvases and not each.fault}
+    if transferred and len(of_night) >= MIN_FRESH:
         of_core = {image.sha256: champion.model.score(image.canvas).score for image in transferred}
         judge = Judge.of(
             transferred,
