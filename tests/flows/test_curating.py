@@ -28,6 +28,7 @@ from flows.ingest import ingest
 from flows.labelling import label_images
 from flows.settings import Settings
 from flows.workspace import Workspace
+from halfsigma import TooFewImages
 from registry import deployment, images, lines, outbox, promotion
 from registry.curation import N_TO_LOOK_AT
 from registry.database import open_database
@@ -147,6 +148,14 @@ def test_goods_that_are_too_unlike_the_night_judge_nothing(station: Station, mon
     curated = station.curated()
     assert (curated.judge, curated.transferred, curated.core.files) == (None, (), {})
     assert curated.curation.suspicion.judge == "the champion"
+
+
+def test_a_night_of_black_frames_has_no_judge_and_says_how_many_images_are_missing(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.curating._faults", lambda images, *_: dict.fromkeys(range(len(images)), "black"))
+    with pytest.raises(TooFewImages, match="are missing"):
+        station.curated()
 
 
 def _forget_the_cause(station: Station) -> None:
