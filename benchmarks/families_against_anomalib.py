@@ -199,7 +199,7 @@ def _save_teacher(file: Path, part: LabelledPart, strange: list[Image], runtime:
         context=FitContext(seed=seed),
         steps=TEACHER_STEPS,
     )
-    save_file(dict(sorted(network.state_dict().items(), key=lambda each: int(each[0].split(".")[0]))), file)
+    save_file(network.state_dict(), file)
 
 
 def main() -> None:

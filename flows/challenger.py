@@ -2,19 +2,94 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from detectors.protocol import Progress, no_progress
 from flows import retrain_files
 from flows.curating import CuratedNight, cleared_document, curate_night, summary_of
+from flows.history import publish_history
+from flows.progress import current_progress
 from flows.refitting import fit_challenger, try_challenger
 from flows.retrain_files import ADDED, CURATED
 from flows.succession import conclude, register_challenger
 from flows.workspace import Workspace
-from halfsigma import TooFewImages
+from halfsigma import HalfsigmaError, IllegalTransition, TooFewImages
 from registry import deployment, lines, retrains
 from registry.tables import Line, Retrain
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a retrain stands."""
+
+    id: int
+    state: str
+    reason: str
+    base_version: int
+    new_version: int | None
+    document: dict[str, Any]
+
+    @classmethod
+    def of(cls, retrain: Retrain) -> Outcome:
+        return cls(
+            retrain.id, retrain.state, retrain.reason, retrain.base_version, retrain.new_version, dict(retrain.document)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract's document of a retrain."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "reason": self.reason,
+            "base_version": self.base_version,
+            "new_version": self.new_version,
+            "gates": self.document.get("gates", []),
+            "curation": self.document.get("curation"),
+        }
+
+
+def run_retrain(
+    workspace: Workspace,
+    line_name: str,
+    *,
+    night: date,
+    base_version: int,
+    reason: str,
+    run: Callable[[Workspace, int, str], Retrain] | None = None,
+) -> Outcome:
+    """Bring one retrain as far as it goes by itself.
+
+    Args:
+        workspace: where the line is.
+        line_name: of the line.
+        night: whose images are learned from.
+        base_version: the champion that would be replaced.
+        reason: shown to people and kept in the audit.
+        run: does the named step of a retrain; a flow gives a task that tries again.
+    """
+    run = run or (lambda workspace, retrain_id, _: run_step(workspace, retrain_id, progress=current_progress()))
+    row = request_retrain(workspace, line_name, night=night, base_version=base_version, reason=reason)
+    while (step := next_step(row.state)) is not None:
+        try:
+            row = run(workspace, row.id, step)
+        except IllegalTransition:  # another process took this step: it goes on with the retrain, this one does not
+            with workspace.database.session() as session:
+                row = retrains.get(session, row.id)
+            break
+        except HalfsigmaError as error:
+            row = fail_retrain(workspace, row.id, reason=error.message)
+        except Exception as error:  # noqa: BLE001  # one line's fault must neither end the night nor hold its retrain
+            _log.exception("%s: the step %r failed", line_name, step)
+            row = fail_retrain(workspace, row.id, reason=f"step {step!r}: unexpected {type(error).__name__}: {error}")
+    if row.state == "promoted":
+        publish_history(workspace, line_name)
+    return Outcome.of(row)
 
 
 def request_retrain(

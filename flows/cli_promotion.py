@@ -27,7 +27,7 @@ def retrain(
     from flows.adding import request_growth
     from flows.deploying import describe, last_night
     from flows.progress import progress_bar
-    from flows.running import run_flow
+    from flows.running import retrain_now
     from flows.workspace import open_workspace
 
     reason = "a person asked for it"
@@ -38,7 +38,7 @@ def retrain(
             asked = request_growth(workspace, line, add, progress=progress)
             version, night, reason = asked.base_version, asked.night, asked.reason
     with progress_bar(f"retrain {line}"):
-        outcome = run_flow("retrain", line_name=line, night=night, base_version=version, reason=reason)
+        outcome = retrain_now(line, night=night, base_version=version, reason=reason)
     with open_workspace(Settings.from_environment()) as workspace:
         document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
     show(document, as_json=json, people=facts)

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from flows import retrain as retraining
 from flows.alerts import alert_of_check, alert_of_failure, deliver
 from flows.artifacts import show_night
-from flows.challenger import next_step
+from flows.challenger import Outcome, next_step
 from flows.check import CheckedLine, FailedLine, check_lines, draw_check, publish_check
 from flows.settings import Settings
 from flows.watching import Watched, held_back, settle_shadow, watch_champion
@@ -134,7 +134,7 @@ def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
     settled = settle_shadow(workspace, checked.line, night=checked.verdict.night)
     probation = watch_champion(workspace, checked)
     if settled is not None:
-        outcome, action = retraining.Outcome.of(settled).to_dict(), "retrain"
+        outcome, action = Outcome.of(settled).to_dict(), "retrain"
     elif probation is not None and probation.outcome == "rolled_back":
         action = "alert"
     elif checked.verdict.kind == "drift":
@@ -173,7 +173,7 @@ def _respond_to_drift(workspace: Workspace, checked: CheckedLine) -> tuple[dict[
         ]
     is_unfinished = any(next_step(row.state) is not None for row in earlier)
     if not is_champion and not is_unfinished:
-        return (retraining.Outcome.of(earlier[0]).to_dict(), "retrain") if earlier else (None, "alert")
+        return (Outcome.of(earlier[0]).to_dict(), "retrain") if earlier else (None, "alert")
     done = retraining.retrain(checked.line, checked.verdict.night, checked.version, checked.verdict.explanation)
     return done, "retrain"
 

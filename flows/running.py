@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+from datetime import date
 from typing import Any, Literal
 
+from flows.challenger import run_retrain
 from flows.settings import Settings
+from flows.workspace import open_workspace
 from halfsigma import HalfsigmaError, RegistryError
+
+
+def retrain_now(line_name: str, *, night: date, base_version: int, reason: str) -> dict[str, Any]:
+    """The retrain that a person at a terminal asked for, and its document.
+
+    A flow where ``PREFECT_API_URL`` names a server. Else its steps happen in this process: a temporary server takes longer to
+    start than some images take to learn, and nobody could look at the run.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return run_flow("retrain", line_name=line_name, night=night, base_version=base_version, reason=reason)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    with open_workspace(Settings.from_environment()) as workspace:
+        return run_retrain(workspace, line_name, night=night, base_version=base_version, reason=reason).to_dict()
 
 
 def run_flow(name: Literal["nightly", "retrain"], **parameters: Any) -> dict[str, Any]:

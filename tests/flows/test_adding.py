@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from detectors.families import patchcore
+from flows import running
 from flows.adding import request_growth
-from flows.challenger import next_step, run_step
+from flows.challenger import next_step, run_retrain, run_step
 from flows.fitting import fit_line
 from flows.labelling import label_images
 from flows.settings import Settings
@@ -105,3 +109,52 @@ def test_a_version_that_was_retrained_today_is_not_retrained_again(
     more = write_night(tmp_path / "more", 21, seed=43)
     with pytest.raises(IllegalTransition, match=f"retrain {again.id} of version 2 is requested"):
         request_growth(workspace, "patchcore", more)
+
+
+def test_without_a_prefect_server_a_person_waits_for_none_and_asking_again_changes_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with workspace.database.session() as session:
+        row = retrains.list_retrains(session, lines.get_line(session, "padim"))[0]
+    monkeypatch.setenv("HALFSIGMA_HOME", str(workspace.settings.home))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setitem(sys.modules, "flows.retrain", None)  # the flow cannot be imported
+    again = running.retrain_now("padim", night=row.night, base_version=row.base_version, reason="again")
+    assert (again["id"], again["state"], again["new_version"]) == (row.id, "promoted", row.new_version)
+
+
+def test_with_a_prefect_server_the_retrain_is_a_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def run_flow(name: str, **parameters: Any) -> dict[str, Any]:
+        asked.append((name, parameters))
+        return {}
+
+    monkeypatch.setattr(running, "run_flow", run_flow)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    running.retrain_now("padim", night=date(2026, 8, 14), base_version=3, reason="a person asked for it")
+    parameters = {
+        "line_name": "padim",
+        "night": date(2026, 8, 14),
+        "base_version": 3,
+        "reason": "a person asked for it",
+    }
+    assert asked == [("retrain", parameters)]
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(ValueError("a bug"), "failed"), (IllegalTransition("another process is at it"), "requested")]
+)
+def test_a_step_that_breaks_ends_its_retrain_and_one_that_another_process_took_does_not(
+    error: Exception, state: str, workspace: Workspace
+) -> None:
+    def run(workspace: Workspace, retrain_id: int, step: str) -> Retrain:
+        raise error
+
+    with workspace.database.session() as session:
+        last = retrains.list_retrains(session, lines.get_line(session, "padim"))[-1]
+    assert last.new_version is not None or last.state == "failed"
+    night = last.night + timedelta(days=1)
+    outcome = run_retrain(workspace, "padim", night=night, base_version=2, reason="drift", run=run)
+    assert outcome.state == state
+    assert state == "requested" or outcome.reason == "step 'curate': unexpected ValueError: a bug"
