@@ -2,11 +2,12 @@
 
     python -m benchmarks.check_server_away --minutes 10
 
-Two lines on real tiles, blurred by 2 px in their first night, and an MLflow server in a process of its own over SQLite.
-On `manual` a challenger waits for a person: the server is killed by SIGKILL in the middle of her promotion, after
+Three lines on real tiles, blurred by 2 px from their first night on, and an MLflow server in a process of its own over
+SQLite. On `manual` a challenger waits for a person: the server is killed by SIGKILL in the middle of her promotion, after
 `previous` was moved and before `champion` was. On `auto` the blurred night comes while the server is away, so its retrain
-has nothing to register the challenger with. Every minute a person tries again, by the command line. Then the server is
-started again. Exit status 1 if a line has two champions or none, or a change without its entry in the audit.
+has nothing to register the challenger with. On `shadow` a challenger scores along before and has its last night while the
+server is away. Every minute a person tries again, by the command line. Then the server is started again. Exit status 1 if
+a line has two champions or none, or a change without its entry in the audit.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ TILES = ROOT.parent / "shared" / "data" / "magnetic_tile"
 N_FIT, N_NIGHT = 100, 80
 BLUR_SIGMA_PX = 2.0
 FIRST_NIGHT, SECOND_NIGHT = "2026-08-01", "2026-08-02"
-MANUAL, AUTO = "manual", "auto"
+MANUAL, AUTO, SHADOW = "manual", "auto", "shadow"
+EVERY_LINE = (MANUAL, AUTO, SHADOW)
 SEED = 20261125
 
 
@@ -79,16 +81,17 @@ def write_images(folder: Path) -> None:
 
 
 def prepare(station: Station, images: Path, told: Told) -> None:
-    """Both lines deployed; on `MANUAL` a challenger waits."""
-    for line in (MANUAL, AUTO):
+    """All lines deployed; on `MANUAL` a challenger waits, on `SHADOW` one scores along."""
+    for line in EVERY_LINE:
         station("fit", line, "--good", images / "fit", "--detector", "padim")
-        station("configure", line, "--policy", line)
-    station("ingest", MANUAL, images / FIRST_NIGHT, "--night", FIRST_NIGHT)
-    (night,) = station("nightly", "--night", FIRST_NIGHT, "--line", MANUAL)["lines"]
-    state = (night["retrain"] or {}).get("state")
-    told.row(
-        f"`nightly` on {MANUAL}, server up", f"retrain {state}, champion {night['champion']}", well=state == "waiting"
-    )
+        station("configure", line, "--policy", line, *(("--shadow-nights", 1) if line == SHADOW else ()))
+    for line, expected in ((MANUAL, "waiting"), (SHADOW, "shadow")):
+        station("ingest", line, images / FIRST_NIGHT, "--night", FIRST_NIGHT)
+        (night,) = station("nightly", "--night", FIRST_NIGHT, "--line", line)["lines"]
+        state = (night["retrain"] or {}).get("state")
+        told.row(
+            f"`nightly` on {line}, server up", f"retrain {state}, champion {night['champion']}", well=state == expected
+        )
 
 
 def die_under_a_promotion(settings: Settings, server: Server, told: Told) -> None:
@@ -113,13 +116,16 @@ def die_under_a_promotion(settings: Settings, server: Server, told: Told) -> Non
 def live_without_it(station: Station, images: Path, *, minutes: float, told: Told) -> None:
     """A night comes and goes, and every minute a person tries to promote."""
     until = time.monotonic() + 60.0 * minutes
-    ingested = station.answer("ingest", AUTO, images / FIRST_NIGHT, "--night", FIRST_NIGHT)
-    told.row(
-        "`ingest`",
-        f"{ingested.get('n_new')} by version {ingested.get('version')}",
-        well=ingested.get("n_new") == N_NIGHT,
-    )
-    for night in station("nightly", "--night", FIRST_NIGHT)["lines"]:
+    for line, day in ((AUTO, FIRST_NIGHT), (SHADOW, SECOND_NIGHT)):
+        ingested = station.answer("ingest", line, images / day, "--night", day)
+        told.row(
+            f"`ingest` on {line}",
+            f"{ingested.get('n_new')} by version {ingested.get('version')}",
+            well=ingested.get("n_new") == N_NIGHT,
+        )
+    nights = station("nightly", "--night", FIRST_NIGHT)["lines"]
+    nights += station("nightly", "--night", SECOND_NIGHT, "--line", SHADOW)["lines"]
+    for night in nights:
         retrain = night["retrain"] or {}
         seen = f"{(night['check'] or {}).get('verdict')}, retrain {retrain.get('state')}, champion {night['champion']}"
         told.row(
@@ -147,15 +153,15 @@ def go_on(station: Station, told: Told) -> None:
             f"champion {promoted.get('champion')}",
             well=promoted.get("champion") == 2,
         )
-    for _ in range(2):
-        (night,) = station("nightly", "--night", FIRST_NIGHT, "--line", AUTO)["lines"]
+    for line, day in ((AUTO, FIRST_NIGHT), (SHADOW, SECOND_NIGHT)) * 2:
+        (night,) = station("nightly", "--night", day, "--line", line)["lines"]
         state = (night["retrain"] or {}).get("state")
-        told.row(f"`nightly` on {AUTO}", f"retrain {state}, champion {night['champion']}", well=night["champion"] == 2)
+        told.row(f"`nightly` on {line}", f"retrain {state}, champion {night['champion']}", well=night["champion"] == 2)
 
 
 def count_changes(station: Station, server: Server, told: Told) -> None:
     client = MlflowClient(tracking_uri=server.url)
-    for line in (MANUAL, AUTO):
+    for line in EVERY_LINE:
         aliases = {alias: int(n) for alias, n in client.get_registered_model(model_name(line)).aliases.items()}
         told.row(f"{line}: aliases by MLflow's client", aliases, well=aliases == {"champion": 2, "previous": 1})
         changes = [(each["action"], each["version"]) for each in station("history", line)["deployments"]]

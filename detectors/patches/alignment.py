@@ -41,6 +41,18 @@ class Alignment:
         return np.asarray((patches - self.source) @ self.matrix + self.target, np.float32)
 
 
+def frechet_distance(source: PatchMoments, target: PatchMoments) -> float:
+    """What Monge's map from ``source`` to ``target`` costs: mean squared way of a patch, in squared units of the patches.
+
+    Dowson and Landau, "The Fréchet distance between multivariate normal distributions", 1982.
+    """
+    root, _ = _roots(target.covariance())
+    here, there = source.covariance(), target.covariance()
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ here @ root), 0.0)).sum()
+    step = source.mean() - target.mean()
+    return max(0.0, float(step @ step + np.trace(here) + np.trace(there) - 2.0 * shared))
+
+
 def _roots(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The symmetric square root of a covariance, and its inverse."""
     values, vectors = np.linalg.eigh(covariance)

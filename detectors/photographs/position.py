@@ -10,6 +10,7 @@ the mean over a night is as good as a registration of the night's mean image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +36,8 @@ _BELIEVED = 0.5
 """A coarse move counts where it takes this share of the disagreement away."""
 _FLAT = 1e-4
 _LOG_POLAR_PX = 128
+MOST_VARIED = 1000
+"""The decomposition of 5,000 images takes half a minute and 0.8 GB; sixteen components are told by a fraction of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,16 @@ class PartTemplate:
 
     @classmethod
     def of(cls, small_images: Sequence[NDArray[np.float32]]) -> PartTemplate:
-        """Learned from what `small_gray` made of the line's good images, at least one."""
-        mean = np.asarray(np.mean(np.stack(small_images), axis=0, dtype=np.float64), np.float32)
-        return cls(mean, _position_operator(np.stack([_fine(small) for small in small_images])))
+        """Learned from what `small_gray` made of the line's good images, at least one.
+
+        The mean is of all; how they vary is told by at most `MOST_VARIED` of them, evenly among the rest.
+        """
+        total = np.zeros((TEMPLATE_PX, TEMPLATE_PX))
+        for small in small_images:
+            total += small
+        varied = small_images[:: math.ceil(len(small_images) / MOST_VARIED)]
+        mean = np.asarray(total / len(small_images), np.float32)
+        return cls(mean, _position_operator(np.stack([_fine(small) for small in varied])))
 
 
 def measure_position(small: NDArray[np.float32], template: PartTemplate) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from detectors.photographs import position
 from detectors.photographs.covariates import COVARIATE_NAMES, measure_appearance, measure_covariates
 from detectors.photographs.position import POSITION_NAMES, TEMPLATE_PX, PartTemplate, measure_position, small_gray
 
@@ -140,6 +141,13 @@ def test_the_template_is_the_mean_of_the_good_images() -> None:
         np.full((TEMPLATE_PX, TEMPLATE_PX), 0.6, np.float32),
     )
     np.testing.assert_allclose(PartTemplate.of([dark, bright, bright]).mean_image, 1.4 / 3, rtol=1e-6)
+
+
+def test_the_mean_image_is_of_all_where_only_some_tell_the_variation(monkeypatch: pytest.MonkeyPatch) -> None:
+    dark, bright = (np.full((TEMPLATE_PX, TEMPLATE_PX), level, np.float32) for level in (0.2, 0.6))
+    monkeypatch.setattr(position, "MOST_VARIED", 2)
+    template = PartTemplate.of([dark, bright, dark, bright, bright])
+    np.testing.assert_allclose(template.mean_image, 2.2 / 5, rtol=1e-6)
 
 
 def test_measuring_changes_neither_the_photograph_nor_the_template(scene: NDArray[np.uint8]) -> None:
