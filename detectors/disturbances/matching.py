@@ -207,4 +207,5 @@ def _scaled(changes: Changes, factor: float) -> Changes:
 def _shrunk(pixels: Pixels, factor: float) -> Pixels:
     if factor >= 1.0:
         return pixels
-    return np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), pixels.dtype)
+    smaller = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return np.asarray(smaller, np.uint16) if pixels.dtype == np.uint16 else np.asarray(smaller, np.uint8)
