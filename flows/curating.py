@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from detectors.disturbances.transfer import Judge, transfer
+from detectors.disturbances.disturbance import Changes
+from detectors.disturbances.matching import match
+from detectors.disturbances.transfer import Judge, moments_of, transfer
 from detectors.families.patchcore import PatchCore
 from detectors.fit import PreparedImage
+from detectors.patches.whitening import PatchMoments
 from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.photographs.images import to_uint8_rgb
 from detectors.photographs.loading import Unreadable, read_ahead
@@ -38,7 +41,7 @@ ORDINARY_SHARE = 0.7
 """Of a night, and of the verified goods, by the champion's scores, say how far the goods' patches are to be moved."""
 HOLDS_SEVERAL_CONDITIONS = (PatchCore.family,)
 """What learns from goods of the conditions before as well: a bank holds them beside the new ones. The others would learn a mean
-of both, and are given only goods that were brought to tonight's conditions by a disturbance with a name."""
+of both, and are given only goods that were brought to tonight's conditions by a disturbance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,7 @@ class CuratedNight:
     core: Core
     """Verified goods that are learned from besides; empty where there are too few of them, or they are too unlike the night's."""
     transferred: tuple[PreparedImage, ...]
-    """Its images, as far under tonight's conditions as these could be named."""
+    """Its images, as far under tonight's conditions as these could be told."""
     judge: Judge | None
     """None where the champion judged."""
 
@@ -92,21 +95,23 @@ def curate_night(
             champion.provenance,
             base_version=base_version,
             before=first,
-            tonight=named_disturbances(document),
             n_most=len(candidates),
             seed=SEED,
         )
-    transferred = transferred_core(core.files, core.changes, champion, progress)
     small, canvases = _look(candidates, champion, progress)
+    transferred: tuple[PreparedImage, ...] = ()
     judge, suspicion = None, None
     # whatever people said of them: what they are asked to look at must not change with their answers
     of_night = {each.sha256: each.score for each in candidates if each.sha256 in canvases and not each.fault}
-    if transferred and len(of_night) >= MIN_FRESH:
-        of_core = {image.sha256: champion.model.score(image.canvas).score for image in transferred}
+    if core.files and len(of_night) >= MIN_FRESH:
+        ordinary = Canvases([canvases[sha256] for sha256 in _ordinary(of_night)])
+        tonight = moments_of(ordinary, version=champion, seed=SEED, progress=progress)
+        core, transferred = _under_tonight(core, tonight, named_disturbances(document), champion, progress)
+    if transferred:
         judge = Judge.of(
             transferred,
-            Canvases([canvases[sha256] for sha256 in _ordinary(of_night)]),
-            _ordinary(of_core),
+            tonight,
+            _ordinary(_scores(champion, transferred)),
             version=champion,
             seed=SEED,
             progress=progress,
@@ -162,6 +167,31 @@ def transferred_core(
     """None of them where the vault has lost so many that too few are left."""
     transferred = transfer(files, changes, version=champion, seed=SEED, progress=progress)
     return transferred if len(transferred) >= MIN_CORE else ()
+
+
+def _under_tonight(
+    core: Core, tonight: PatchMoments, named: Changes, champion: DetectorVersion, progress: Progress
+) -> tuple[Core, tuple[PreparedImage, ...]]:
+    """The core under what happened tonight, so far as that can be told, and its images."""
+    as_before = transferred_core(core.files, core.changes, champion, progress)
+    if not as_before:
+        return Core(), ()
+    ordinary = set(_ordinary(_scores(champion, as_before)))
+    happened = match(
+        [image for image in as_before if image.sha256 in ordinary],
+        core.changes,
+        tonight,
+        starts=[named] if named else [],
+        version=champion,
+        seed=SEED,
+        progress=progress,
+    )
+    core = core.under(happened)
+    return core, transferred_core(core.files, core.changes, champion, progress) if happened else as_before
+
+
+def _scores(champion: DetectorVersion, images: Sequence[PreparedImage]) -> dict[str, float]:
+    return {image.sha256: champion.model.score(image.canvas).score for image in images}
 
 
 def _candidates(

@@ -85,6 +85,7 @@ def conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Progr
         if line.policy == "auto" and line.approvals == 1:
             return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)
         if line.policy == "shadow":
+            workspace.store.fetch(line.name, number, cache=workspace.cache)  # it scores along when MLflow is away
             promotion.offer(session, line, workspace.store, number, kind="challenger_in_shadow")
             reason = f"policy shadow: it scores along for {line.shadow_nights} nights first"
             return retrains.advance(session, retrain.id, start="registered", to="shadow", reason=reason)

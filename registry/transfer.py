@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from detectors.disturbances.disturbance import KINDS, Disturbance
+from detectors.disturbances.disturbance import KINDS, Changes, Disturbance
 from registry import images
 from registry.tables import Image, Line, Score, table_of
 
@@ -21,10 +21,8 @@ MAX_CORE = 200
 """A bank of 200 goods is fitted in seconds, and reached what 300 fresh ones did on the tiles."""
 MIN_CORE = 50
 """With fewer, what is rare among goods is not among them, and the judge calls it suspicious."""
-MAX_CHANGES = 6
-"""Two retrains' worth of estimates, each with its error, on top of each other; beyond, an image is no longer like the line's."""
-
-Changes = tuple[Disturbance, ...]
+MAX_CHANGES = 3
+"""Earlier estimates, each with its error, on top of each other; with more, an image is no longer like the line's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +32,17 @@ class Core:
     Attributes:
         files: SHA-256 → the vault's copy, in the order of the hashes.
         changes: SHA-256 → the disturbances since that image was taken.
-        tonight: those that the check named.
+        tonight: what happened this time, put on top of the earlier ones.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
     changes: Mapping[str, Changes] = field(default_factory=dict)
     tonight: Changes = ()
+
+    def under(self, tonight: Changes) -> Core:
+        """The same goods with ``tonight``'s disturbances on top."""
+        changes = {sha256: (*self.changes[sha256], *tonight) for sha256 in self.files}
+        return Core(self.files, changes, (*self.tonight, *tonight))
 
     def to_json(self) -> list[dict[str, Any]]:
         """Each list of disturbances with the images that it is put on, as `changes_of` reads it."""
@@ -96,15 +99,14 @@ def verified_core(
     *,
     base_version: int,
     before: date,
-    tonight: Changes,
     n_most: int,
     seed: int,
 ) -> Core:
     """At most `MAX_CORE` and `n_most` verified goods; an empty core where there are fewer than `MIN_CORE`.
 
     Verified is what the vault keeps and nobody called a defect: of the images that the champion was fitted on, and of
-    those labelled good that it judged before the change. Those that were transferred already for the champion get
-    tonight's changes on top of the earlier ones.
+    those labelled good that it judged before the change. Those that were transferred already for the champion keep those
+    changes, unless there are more than `MAX_CHANGES`.
 
     Args:
         session: of the registry.
@@ -112,7 +114,6 @@ def verified_core(
         provenance: of the champion.
         base_version: the champion's number.
         before: the night of the change.
-        tonight: what `named_disturbances` found; where it is empty the goods are left as they were.
         n_most: a core should not outnumber the fresh images.
         seed: of the draw.
     """
@@ -121,7 +122,7 @@ def verified_core(
     found = {
         image.sha256: image for image in [*fitted.values(), *_labelled_before(session, line, base_version, before)]
     }
-    changes = {sha256: (*earlier.get(sha256, ()), *tonight) for sha256 in found}
+    changes = {sha256: earlier.get(sha256, ()) for sha256 in found}
     usable = sorted(
         sha256
         for sha256, image in found.items()
@@ -134,7 +135,6 @@ def verified_core(
     return Core(
         {sha256: Path(found[sha256].kept_path or "") for sha256 in chosen},
         {sha256: changes[sha256] for sha256 in chosen},
-        tonight,
     )
 
 

@@ -145,6 +145,10 @@ class Disturbance:
         return self.strength == self.kind.neutral
 
 
+Changes = tuple[Disturbance, ...]
+"""What has happened to a station, one thing after the other."""
+
+
 def describe(disturbances: Iterable[Disturbance]) -> str:
     """All changes in one phrase, in the order in which light meets them; "nothing changed" if there are none.
 

@@ -3,7 +3,7 @@
 A line's verified goods are the only images of which nobody need doubt that they are good. With tonight's disturbance put
 on them they show tonight's conditions as well, without one fresh image: what such a bank calls unusual is unusual for
 another reason than the drift. A disturbance is estimated, so a transferred good is near a real one, and is not one; where
-none could be named it is only itself. What is left of the change is taken away from the judge's patches by their moments
+none was found it is only itself. What is left of the change is taken away from the judge's patches by their moments
 (`detectors.patches.alignment`), which needs no name for it.
 """
 
@@ -82,6 +82,21 @@ def transfer(
     return tuple(prepared)
 
 
+def moments_of(
+    canvases: Sequence[NDArray[np.uint8]], *, version: DetectorVersion, seed: int, progress: Progress = no_progress
+) -> PatchMoments:
+    """Of the patches of a draw of at most `MOST_ALIGNED` canvases, (h, w, 3) uint8, at least one."""
+    some = np.random.default_rng(seed).permutation(len(canvases))[:MOST_ALIGNED]
+    streamed = version.runtime.stream((canvases[i] for i in some), (PATCHES,))
+    moments = None
+    for index, (found,) in enumerate(streamed):
+        progress("tonight's patches", index, len(some))
+        of_image = PatchMoments.of(found.reshape(-1, found.shape[-1]))
+        moments = of_image if moments is None else moments + of_image
+    assert moments is not None, "there is at least one canvas"
+    return moments
+
+
 class Judge:
     """A bank on the champion's backbone, of verified goods brought to the new conditions; it judges any family's line."""
 
@@ -94,7 +109,7 @@ class Judge:
     def of(
         cls,
         transferred: Sequence[PreparedImage],
-        tonight: Sequence[NDArray[np.uint8]],
+        tonight: PatchMoments,
         ordinary: Collection[str],
         *,
         version: DetectorVersion,
@@ -108,7 +123,7 @@ class Judge:
 
         Args:
             transferred: verified goods.
-            tonight: ordinary canvases of the night; at most `MOST_ALIGNED` of them are looked at.
+            tonight: of the patches of the night's ordinary images, as `moments_of` gives them.
             ordinary: SHA-256 of the goods that are ordinary in the same sense.
             version: the champion, whose backbone it shares.
             seed: of the draws.
@@ -119,21 +134,15 @@ class Judge:
         for index, (found,) in enumerate(version.runtime.stream(canvases, (PATCHES,))):
             progress("judge", index, len(canvases))
             raw.append(found)
-        some = np.random.default_rng(seed).permutation(len(tonight))[:MOST_ALIGNED]
-        night: PatchMoments | None = None
-        for (found,) in version.runtime.stream((tonight[i] for i in some), (PATCHES,)):
-            of_image = PatchMoments.of(found.reshape(-1, found.shape[-1]))
-            night = of_image if night is None else night + of_image
-        assert night is not None, "there are candidates, or nobody asks for a judge"
         patches = np.concatenate([each.reshape(-1, each.shape[-1]) for each in raw])
         settings = replace(PatchCoreSettings(), canvas_size=common_size(canvases))
-        projection = PatchProjection.of(PatchMoments.of(patches) + night, dimensions=settings.dimensions)
+        projection = PatchProjection.of(PatchMoments.of(patches) + tonight, dimensions=settings.dimensions)
         projected = projection.apply(patches)
         is_ordinary = np.repeat(
             [image.sha256 in ordinary for image in transferred],
             [rows * columns for rows, columns, _ in map(np.shape, raw)],
         )
-        aligned = Alignment.of(PatchMoments.of(projected[is_ordinary]), night.projected(projection)).apply(projected)
+        aligned = Alignment.of(PatchMoments.of(projected[is_ordinary]), tonight.projected(projection)).apply(projected)
         usual = _cross_fitted(aligned, [each.shape[:2] for each in raw], settings, seed=seed, progress=progress)
         bank = aligned[greedy_coreset(aligned, min(settings.bank_size, len(aligned)), seed=seed)]
         return cls(PatchCore(version.runtime, projection, bank, settings), usual)

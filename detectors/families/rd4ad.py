@@ -25,7 +25,11 @@ class Rd4ad(MapDetector):
         steps=400, learning_rate=5e-3, betas=(0.5, 0.999), validate_every=50, patience=4
     )
     """Rate and betas are the authors'; with a rate that falls, tens of epochs do instead of their 200."""
-    warm: ClassVar[Plan] = Plan(steps=50, learning_rate=2e-3, betas=(0.5, 0.999), validate_every=25, patience=2)
+    warm: ClassVar[Plan] = Plan(steps=25, learning_rate=5e-4, betas=(0.5, 0.999), validate_every=25, patience=1)
+    warm_from_far: ClassVar[Plan] = Plan(
+        steps=100, learning_rate=5e-3, betas=(0.5, 0.999), validate_every=25, patience=4
+    )
+    """At such a rate the loss rises before it falls, so nothing ends it early."""
 
     @classmethod
     def build(cls, settings: MapSettings) -> DistilledMap:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,15 @@ from detectors.backbones.head import load_arrays
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import hold_out
 from detectors.learning.trained import TrainedDetector, TrainedSettings
-from detectors.learning.training import Plan, identity_of, seeded, train
-from detectors.protocol import FitContext, Fitted, common_size
+from detectors.learning.training import Plan, held_out_loss, identity_of, seeded, train
+from detectors.protocol import Detector, FitContext, Fitted, common_size
 
 if TYPE_CHECKING:
     import torch
 
 BATCH = 8
+FAR = 0.1
+"""Of the champion's held-out loss. Where new goods lose more than that above it, its network has to learn them anew."""
 MOST_LEARNED = 1000
 """Images whose maps are kept in memory while a network learns, 0.1 MB each at 256 px; of more, a seeded draw."""
 
@@ -32,9 +34,12 @@ class MapSettings(TrainedSettings):
 
     Attributes:
         channels: of the map that is read; found while fitting.
+        held_out_loss: of the network that was kept, on the goods that were held out; a retrain tells by it how far the
+            station has moved. None in versions that did not keep it.
     """
 
     channels: int = 0
+    held_out_loss: float | None = None
 
 
 class StandardMaps:
@@ -76,6 +81,9 @@ class MapDetector(TrainedDetector):
     settings_type: ClassVar[type[TrainedSettings]] = MapSettings
     from_scratch: ClassVar[Plan]
     warm: ClassVar[Plan]
+    """From a champion that still knows the images well: gentle, or it forgets more than it learns."""
+    warm_from_far: ClassVar[Plan]
+    """From one that does not."""
 
     @classmethod
     @abstractmethod
@@ -116,15 +124,25 @@ class MapDetector(TrainedDetector):
             found = [(float(cls.loss(module, maps)), len(maps)) for maps in kept.batches(BATCH)]
             return sum(loss * n for loss, n in found) / sum(n for _, n in found)
 
-        train(
+        training = train(
             module.network,
-            cls.from_scratch if context.warm_start is None else cls.warm,
+            cls._plan(context.warm_start, lambda: held_out_loss(module.network, validate)),
             loss=lambda rng: cls.loss(module, fitted.draw(rng, BATCH)),
             validate=validate,
             context=context,
             identity=identity_of(canvases, cls.family, chosen),
         )
-        return cls.finished(module, canvases, runtime=runtime, settings=chosen, held_out=held_out)
+        finished = replace(chosen, held_out_loss=training.best)
+        return cls.finished(module, canvases, runtime=runtime, settings=finished, held_out=held_out)
+
+    @classmethod
+    def _plan(cls, champion: Detector | None, loss_at_start: Callable[[], float]) -> Plan:
+        if champion is None:
+            return cls.from_scratch
+        known = cast("float | None", champion.settings_record().get("held_out_loss"))
+        if known is None or loss_at_start() <= known + FAR * abs(known):
+            return cls.warm
+        return cls.warm_from_far
 
 
 def learned_from(fitted: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:

@@ -117,7 +117,7 @@ def train(
         state = _State(module, optimizer, parameters)
         file = _checkpoint_file(context.checkpoint, module, plan, context.seed, identity)
         if file is None or not state.load(file):
-            state.validated = [(0, _validated(module, validate))]
+            state.validated = [(0, held_out_loss(module, validate))]
             state.keep_best()
         written = time.monotonic()
         while state.step < plan.steps and not _is_over(state.validated, plan):
@@ -138,7 +138,7 @@ def train(
             optimizer.step()
             state.step += 1
             if state.step % plan.validate_every == 0 or state.step == plan.steps:
-                state.validated.append((state.step, _validated(module, validate)))
+                state.validated.append((state.step, held_out_loss(module, validate)))
                 if state.validated[-1][1] == min(found for _, found in state.validated):
                     state.keep_best()
             if file is not None and time.monotonic() - written >= CHECKPOINT_EVERY_S:
@@ -243,7 +243,8 @@ def _part(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _validated(module: torch.nn.Module, validate: Callable[[], float]) -> float:
+def held_out_loss(module: torch.nn.Module, validate: Callable[[], float]) -> float:
+    """What ``validate`` says of the module in evaluation mode, without gradients."""
     import torch
 
     module.eval()

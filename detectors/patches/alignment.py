@@ -41,16 +41,23 @@ class Alignment:
         return np.asarray((patches - self.source) @ self.matrix + self.target, np.float32)
 
 
-def frechet_distance(source: PatchMoments, target: PatchMoments) -> float:
-    """What Monge's map from ``source`` to ``target`` costs: mean squared way of a patch, in squared units of the patches.
+class FrechetDistance:
+    """What Monge's map to a target costs: mean squared way of a patch, in squared units of the patches.
 
     Dowson and Landau, "The Fréchet distance between multivariate normal distributions", 1982.
     """
-    root, _ = _roots(target.covariance())
-    here, there = source.covariance(), target.covariance()
-    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ here @ root), 0.0)).sum()
-    step = source.mean() - target.mean()
-    return max(0.0, float(step @ step + np.trace(here) + np.trace(there) - 2.0 * shared))
+
+    def __init__(self, target: PatchMoments) -> None:
+        self._mean = target.mean()
+        self._covariance = target.covariance()
+        self._root, _ = _roots(self._covariance)
+
+    def __call__(self, source: PatchMoments) -> float:
+        """From patches with moments ``source``."""
+        covariance = source.covariance()
+        shared = np.sqrt(np.maximum(np.linalg.eigvalsh(self._root @ covariance @ self._root), 0.0)).sum()
+        step = source.mean() - self._mean
+        return max(0.0, float(step @ step + np.trace(covariance) + np.trace(self._covariance) - 2.0 * shared))
 
 
 def _roots(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

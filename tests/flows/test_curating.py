@@ -125,10 +125,16 @@ def test_a_judge_of_verified_goods_under_the_named_disturbance_finds_the_defects
     assert curated.curation.suspicion.scores == station.curated().curation.suspicion.scores
 
 
-def test_without_a_named_cause_goods_as_they_were_are_aligned_and_judge_and_a_bank_learns_from_them(
+def test_what_no_check_named_is_told_by_the_patches(station: Station) -> None:
+    _forget_the_cause(station)
+    (found,) = station.curated().core.tonight
+    assert found.name == "defocus" and 0.8 < found.strength < 1.8
+
+
+def test_where_nothing_is_found_goods_as_they_were_are_aligned_and_judge_and_a_bank_learns_from_them(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _forget_the_cause(station)
+    monkeypatch.setattr("flows.curating.match", lambda *_, **__: ())
     curated = station.curated()
     assert curated.core.tonight == () and len(curated.core.files) == N_FIT
     assert [group["disturbances"] for group in curated.core.to_json()] == [[]]

@@ -17,7 +17,6 @@ from registry.transfer import (
     MAX_CHANGES,
     MAX_CORE,
     MIN_CORE,
-    Changes,
     Core,
     changes_of,
     named_disturbances,
@@ -39,10 +38,10 @@ def _remember(session: Session, line: Line, numbers: Sequence[int], *, kept: boo
         images.set_kept(session, line, {sha256: f"/vault/{sha256}.png" for sha256 in paths})
 
 
-def _core(session: Session, line: Line, fitted: Sequence[int], *, tonight: Changes = (BLUR,), **more: Any) -> Core:
+def _core(session: Session, line: Line, fitted: Sequence[int], **more: Any) -> Core:
     provenance = {"fit_images_sha256": [_sha256(k) for k in fitted], **more.pop("provenance", {})}
     given = {"base_version": 1, "before": CHANGED, "n_most": 500, "seed": 0} | more
-    return verified_core(session, line, provenance, tonight=tonight, **given)
+    return verified_core(session, line, provenance, **given)
 
 
 def test_the_core_is_what_the_champion_was_fitted_on_and_the_vault_keeps(database: Database) -> None:
@@ -53,7 +52,7 @@ def test_the_core_is_what_the_champion_was_fitted_on_and_the_vault_keeps(databas
         images.label(session, line, [_sha256(3)], "defect")
         core = _core(session, line, range(80))
         assert set(core.files) == {_sha256(k) for k in range(60) if k != 3}
-        assert set(core.changes.values()) == {(BLUR,)}
+        assert set(core.changes.values()) == {()}
         assert str(core.files[_sha256(5)]) == f"/vault/{_sha256(5)}.png"
 
 
@@ -77,22 +76,26 @@ def test_what_was_transferred_before_gets_tonights_change_on_top_until_the_estim
         _remember(session, line, range(110))
         first = Core({_sha256(k): None for k in range(55)}, {_sha256(k): (BLUR,) for k in range(55)})  # type: ignore[dict-item]
         worn = Core(
-            {_sha256(k): None for k in range(100, 110)}, {_sha256(k): (BLUR,) * MAX_CHANGES for k in range(100, 110)}
+            {_sha256(k): None for k in range(100, 110)},
+            {_sha256(k): (BLUR,) * (MAX_CHANGES + 1) for k in range(100, 110)},
         )  # type: ignore[dict-item]
         transferred = [*first.to_json(), *worn.to_json()]
         assert changes_of(first.to_json()) == first.changes
-        core = _core(session, line, range(110), tonight=(DARKER,), provenance={"transferred": transferred})
+        core = _core(session, line, range(110), provenance={"transferred": transferred})
+        assert core.changes[_sha256(1)] == (BLUR,) and core.changes[_sha256(70)] == ()
+        core = core.under((DARKER,))
+        assert core.tonight == (DARKER,)
         assert core.changes[_sha256(1)] == (BLUR, DARKER) and core.changes[_sha256(70)] == (DARKER,)
         assert _sha256(105) not in core.files
 
 
-def test_without_a_cause_goods_stay_as_they_were_with_too_few_there_is_no_core_and_never_more_than_asked(
+def test_goods_are_given_as_they_were_with_too_few_there_is_no_core_and_never_more_than_asked(
     database: Database,
 ) -> None:
     with database.session() as session:
         line = lines.create_line(session, "pads", detector="patchcore")
         _remember(session, line, range(300))
-        as_they_were = _core(session, line, range(300), tonight=())
+        as_they_were = _core(session, line, range(300))
         assert len(as_they_were.files) == MAX_CORE and set(as_they_were.changes.values()) == {()}
         assert _core(session, line, range(MIN_CORE - 1)) == Core()
         assert len(_core(session, line, range(300)).files) == MAX_CORE

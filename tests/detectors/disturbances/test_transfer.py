@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from detectors.disturbances.disturbance import Disturbance, disturb
-from detectors.disturbances.transfer import Judge, transfer
+from detectors.disturbances.transfer import Judge, moments_of, transfer
 from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version, prepare
 from detectors.photographs.images import list_images, read_photograph
@@ -68,7 +68,8 @@ def test_to_a_judge_of_transferred_goods_new_goods_are_usual_and_defects_are_not
 
     tonight = [taken_now(defect=False) for _ in range(30)]
     moved = transfer(files, dict.fromkeys(files, BLUR), version=version, seed=0)
-    judge = Judge.of(moved, tonight, list(files), version=version, seed=0)
+    of_night = moments_of(tonight, version=version, seed=0)
+    judge = Judge.of(moved, of_night, list(files), version=version, seed=0)
 
     good, bad = (judge.scores([taken_now(defect=defect) for _ in range(10)]) for defect in (False, True))
     again = taken_now(defect=True)
