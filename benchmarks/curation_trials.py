@@ -105,8 +105,8 @@ class Trials:
             memory = bank(core)
             scores = {f"g{i}": float(score) for i, score in enumerate(self.scores(memory, "good"))}
             scores |= {f"d{i}": float(score) for i, score in enumerate(self.scores(memory, "defect")[:n])}
-            lengths = self.night.patches["core"].lengths
-            usual = self._cross_fitted(Patches(core, lengths), range(len(lengths)), None, n_folds=CORE_FOLDS)
+            grids = self.night.patches["core"].grids
+            usual = self._cross_fitted(Patches(core, grids), range(len(grids)), None, n_folds=CORE_FOLDS)
             self._judges[share] = memory, Suspicion(scores, usual, "the verified goods")
         return self._judges[share]
 
