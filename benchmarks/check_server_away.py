@@ -33,7 +33,7 @@ from tests.acceptance.mlflow_server import Server
 from tests.acceptance.station import ROOT, Station
 
 TILES = ROOT.parent / "shared" / "data" / "magnetic_tile"
-N_FIT, N_NIGHT = 100, 80
+N_FIT, N_NIGHT = 100, 150
 BLUR_SIGMA_PX = 2.0
 FIRST_NIGHT, SECOND_NIGHT = "2026-08-01", "2026-08-02"
 MANUAL, AUTO, SHADOW = "manual", "auto", "shadow"
