@@ -28,10 +28,7 @@ class FastFlow(MapDetector):
         steps=1200, learning_rate=1e-3, weight_decay=1e-5, validate_every=100, patience=4
     )
     """Rate and decay are the paper's; with a rate that falls, tens of epochs do instead of its 500."""
-    warm: ClassVar[Plan] = Plan(steps=100, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=2)
-    warm_from_far: ClassVar[Plan] = Plan(
-        steps=200, learning_rate=1e-3, weight_decay=1e-5, validate_every=25, patience=4
-    )
+    warm: ClassVar[Plan] = Plan(steps=200, learning_rate=1e-3, weight_decay=1e-5, validate_every=25, patience=4)
 
     @classmethod
     def build(cls, settings: MapSettings) -> LikelyMap:

@@ -26,6 +26,7 @@ class Rd4ad(MapDetector):
     )
     """Rate and betas are the authors'; with a rate that falls, tens of epochs do instead of their 200."""
     warm: ClassVar[Plan] = Plan(steps=25, learning_rate=5e-4, betas=(0.5, 0.999), validate_every=25, patience=1)
+    """Gentle: at a higher rate it forgets more of the champion's than it learns."""
     warm_from_far: ClassVar[Plan] = Plan(
         steps=100, learning_rate=5e-3, betas=(0.5, 0.999), validate_every=25, patience=4
     )

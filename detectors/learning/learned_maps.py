@@ -81,9 +81,9 @@ class MapDetector(TrainedDetector):
     settings_type: ClassVar[type[TrainedSettings]] = MapSettings
     from_scratch: ClassVar[Plan]
     warm: ClassVar[Plan]
-    """From a champion that still knows the images well: gentle, or it forgets more than it learns."""
-    warm_from_far: ClassVar[Plan]
-    """From one that does not."""
+    """From the champion's network."""
+    warm_from_far: ClassVar[Plan | None] = None
+    """From the network of a champion that no longer knows the images, where that asks for another plan."""
 
     @classmethod
     @abstractmethod
@@ -140,7 +140,7 @@ class MapDetector(TrainedDetector):
         if champion is None:
             return cls.from_scratch
         known = cast("float | None", champion.settings_record().get("held_out_loss"))
-        if known is None or loss_at_start() <= known + FAR * abs(known):
+        if cls.warm_from_far is None or known is None or loss_at_start() <= known + FAR * abs(known):
             return cls.warm
         return cls.warm_from_far
 
