@@ -36,7 +36,6 @@ from drift.reference import Reference
 from drift.responses import Response
 from drift.verdict import Verdict, judge_lines
 from drift.window import Window
-from flows.curating import ORDINARY_SHARE
 from registry.transfer import named_disturbances
 
 N_FIT, N_CORE, N_NIGHT, N_HELD_OUT = 300, 200, 300, 200
@@ -159,17 +158,12 @@ class Station:
 
     def _told(self, taken: dict[str, list[Image]], tables: dict[str, dict[str, NDArray[np.float64]]]) -> Changes:
         """What happened, as `flows.curating` tells it of the night with `ESTIMATED_AT` of defects."""
-        n = n_defects(ESTIMATED_AT)
-        images = [*taken["good"], *taken["defect"][:n]]
-        scores = np.r_[tables["good"]["score"], tables["defect"]["score"][:n]]
         framing = self.champion.framing
-        tonight = moments_of(
-            [framing.frame(images[i]) for i in _ordinary(scores)], version=self.champion, seed=self.seed
-        )
-        of_core = [self.champion.score(image).score for image in self.fitted[:N_CORE]]
+        images = [*taken["good"], *taken["defect"][: n_defects(ESTIMATED_AT)]]
+        tonight = moments_of([framing.frame(image) for image in images], version=self.champion, seed=self.seed)
         with TemporaryDirectory() as folder:
-            for number in _ordinary(np.array(of_core)):
-                PillowImage.fromarray(self.fitted[number]).save(Path(folder, f"{number}.png"))
+            for number, image in enumerate(self.fitted[:N_CORE]):
+                PillowImage.fromarray(image).save(Path(folder, f"{number}.png"))
             goods = prepare(list_images(Path(folder)), framing=framing, white_level=255).prepared
             named = named_disturbances(self._verdict(tables, ESTIMATED_AT).to_dict())
             starts = [named] if named else []
@@ -195,10 +189,6 @@ class Station:
 def n_defects(share: float) -> int:
     """So many of them beside `N_NIGHT` goods are that share of the night."""
     return round(N_NIGHT * share / (1.0 - share))
-
-
-def _ordinary(scores: NDArray[np.float64]) -> list[int]:
-    return np.argsort(scores)[: round(ORDINARY_SHARE * scores.size)].tolist()
 
 
 def _scored(version: DetectorVersion, images: Sequence[Image]) -> dict[str, NDArray[np.float64]]:

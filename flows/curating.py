@@ -17,7 +17,6 @@ from detectors.disturbances.matching import match
 from detectors.disturbances.transfer import Judge, moments_of, transfer
 from detectors.families.patchcore import PatchCore
 from detectors.fit import PreparedImage
-from detectors.patches.whitening import PatchMoments
 from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.photographs.images import to_uint8_rgb
 from detectors.photographs.loading import Unreadable, read_ahead
@@ -104,14 +103,14 @@ def curate_night(
     # whatever people said of them: what they are asked to look at must not change with their answers
     of_night = {each.sha256: each.score for each in candidates if each.sha256 in canvases and not each.fault}
     if core.files and len(of_night) >= MIN_FRESH:
-        ordinary = Canvases([canvases[sha256] for sha256 in _ordinary(of_night)])
-        tonight = moments_of(ordinary, version=champion, seed=SEED, progress=progress)
+        tonight = Canvases([canvases[sha256] for sha256 in of_night])
         core, transferred = _under_tonight(core, tonight, named_disturbances(document), champion, progress)
     if transferred:
+        ordinary = Canvases([canvases[sha256] for sha256 in _ordinary(of_night)])
         judge = Judge.of(
             transferred,
-            tonight,
-            _ordinary(_scores(champion, transferred)),
+            moments_of(ordinary, version=champion, seed=SEED, progress=progress),
+            _ordinary({image.sha256: champion.model.score(image.canvas).score for image in transferred}),
             version=champion,
             seed=SEED,
             progress=progress,
@@ -170,17 +169,16 @@ def transferred_core(
 
 
 def _under_tonight(
-    core: Core, tonight: PatchMoments, named: Changes, champion: DetectorVersion, progress: Progress
+    core: Core, tonight: Canvases, named: Changes, champion: DetectorVersion, progress: Progress
 ) -> tuple[Core, tuple[PreparedImage, ...]]:
     """The core under what happened tonight, so far as that can be told, and its images."""
     as_before = transferred_core(core.files, core.changes, champion, progress)
     if not as_before:
         return Core(), ()
-    ordinary = set(_ordinary(_scores(champion, as_before)))
     happened = match(
-        [image for image in as_before if image.sha256 in ordinary],
+        as_before,
         core.changes,
-        tonight,
+        moments_of(tonight, version=champion, seed=SEED, progress=progress),
         starts=[named] if named else [],
         version=champion,
         seed=SEED,
@@ -188,10 +186,6 @@ def _under_tonight(
     )
     core = core.under(happened)
     return core, transferred_core(core.files, core.changes, champion, progress) if happened else as_before
-
-
-def _scores(champion: DetectorVersion, images: Sequence[PreparedImage]) -> dict[str, float]:
-    return {image.sha256: champion.model.score(image.canvas).score for image in images}
 
 
 def _candidates(

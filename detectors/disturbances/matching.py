@@ -36,7 +36,7 @@ N_TRIED_ON = 24
 """Goods that each candidate is tried on: always the same, so that what sets them apart from others cancels out."""
 N_DRAWS = 100
 """Of these goods; the draw is taken whose patches are nearest to those of all. On the tiles 24 chosen so found what all 140 did."""
-LEAST_GAIN = 0.06
+LEAST_GAIN = 0.04
 """Share of the distance that a disturbance must take away to be believed."""
 STEPS = ((1.6, 30.0), (1.25, 15.0), (1.1, 7.0))
 """By what factor strengths are tuned, and by how many degrees directions, coarse first."""
@@ -63,9 +63,10 @@ def match(
     The same arguments give the same disturbances.
 
     Args:
-        goods: ordinary ones, as the station took them before tonight.
+        goods: as the station took them before tonight; all of them, since those of the night that the champion finds ordinary
+            are those that the change has hardly touched.
         earlier: SHA-256 → what has happened to the station between that photograph and tonight.
-        tonight: of the patches of the night's ordinary images.
+        tonight: of the patches of the night's images, all of them for the same reason.
         starts: where the search begins: what is nearest of these and of no disturbance at all.
         version: the champion, whose framing and backbone are used.
         seed: of the draws, and of what is new in every exposure.

@@ -73,7 +73,7 @@ class Draem(TrainedDetector):
     ) -> Fitted[Self]:
         """Learn on the images with simulated anomalies; the held-out ones, with others, decide when to stop.
 
-        A warm start takes over the champion's standardisation as well: its network knows no other.
+        A warm start brings the new stages to where the champion's lay, since its network knows no others.
         """
         from detectors.learning.networks.draem_features import feature_loss
 
@@ -86,11 +86,13 @@ class Draem(TrainedDetector):
         settings = DraemSettings(common_size(canvases), channels=(raw[0][0].shape[-1], raw[0][1].shape[-1]))
         with seeded(context.seed):
             module = cls.build(settings)
-        if context.warm_start is None:
-            for standardise, stage in zip(module.standardise, zip(*raw, strict=True), strict=True):
-                standardise.learn(*moments(stage))
-        else:
+        if context.warm_start is not None:
             load_arrays(module, context.warm_start.arrays())
+        for standardise, stage in zip(module.standardise, zip(*raw, strict=True), strict=True):
+            if context.warm_start is None:
+                standardise.learn(moments(stage))
+            else:
+                standardise.follow(moments(stage))
         rng = np.random.default_rng([context.seed, len(canvases)])
         examples = Examples(module, canvases, learned, raw, runtime)
         del raw

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from detectors.backbones.head import load_arrays
 from detectors.backbones.runtime import CanvasSize, FeatureRuntime
 from detectors.backbones.tracing import PATCHES
+from detectors.learning.learned_maps import moments
 from detectors.learning.networks.compact import CompactNetwork
 from detectors.learning.training import seeded
-from detectors.patches.whitening import MAX_FITTED_PATCHES, PatchProjection
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +26,8 @@ N_STRANGERS = 32
 _STRANGERS_SLOPE = (0.5, 2.5)
 """Amplitudes fall with frequency to the power of minus this: photographs have about 1."""
 _STRANGERS_CONTRAST = (20.0, 70.0)
-_LEAST_SD, _LEAST_SQUARE = 1e-3, 1e-6
-"""A channel that never moves is divided by these."""
+_LEAST_SQUARE = 1e-6
+"""A component that is always imitated is divided by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ def build(
 ) -> CompactNetwork:
     """The network before its training: the teacher's components, or all that the warm start has learned.
 
-    The teacher of a warm start stays: of another one the student would have to learn everything anew.
+    The teacher of a warm start stays, as does what the student reads, with the new images brought to where the former ones lay:
+    of another one the student would have to learn everything anew.
     """
     import torch
 
@@ -101,19 +102,14 @@ def build(
     with seeded(seed):
         module = CompactNetwork(patch_channels=channels, stage_channels=stage_channels, ratio=ratio)
     module.to(memory_format=torch.channels_last)  # as the CPU's convolutions want it
-    if warm is not None:
+    patches, stages = (moments(maps) for maps in zip(*((each.patches, each.stage) for each in fitted), strict=True))
+    if warm is None:
+        module.teacher.learn_components(patches)
+        module.inputs.learn(stages)
+    else:
         load_arrays(module, warm)
-        return module
-    patches = np.concatenate([each.patches.reshape(-1, channels) for each in fitted])
-    patches = patches[:: max(1, len(patches) // MAX_FITTED_PATCHES)]
-    projection = PatchProjection.fit(patches, dimensions=channels)
-    matrix = projection.matrix.T / projection.apply(patches).std()
-    stages = np.concatenate([each.stage.reshape(-1, stage_channels) for each in fitted])
-    with torch.no_grad():
-        module.teacher.weight.copy_(torch.from_numpy(matrix)[:, :, None, None])
-        module.teacher.bias.copy_(torch.from_numpy(-matrix @ projection.mean))
-        module.inputs.mean.copy_(torch.from_numpy(stages.mean(axis=0)))
-        module.inputs.sd.copy_(torch.from_numpy(stages.std(axis=0) + _LEAST_SD))
+        module.teacher.follow(patches)
+        module.inputs.follow(stages)
     return module
 
 

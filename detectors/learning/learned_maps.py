@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
@@ -16,6 +18,7 @@ from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import hold_out
 from detectors.learning.trained import TrainedDetector, TrainedSettings
 from detectors.learning.training import Plan, held_out_loss, identity_of, seeded, train
+from detectors.patches.whitening import PatchMoments
 from detectors.protocol import Detector, FitContext, Fitted, common_size
 
 if TYPE_CHECKING:
@@ -101,7 +104,7 @@ class MapDetector(TrainedDetector):
     ) -> Fitted[Self]:
         """Learn on the maps of the images; those of the held-out goods decide when to stop.
 
-        A warm start takes over the champion's standardisation as well: its network knows no other.
+        A warm start brings the new maps to where the champion's lay, since its network knows no others.
         """
         held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen)
         raw: list[list[NDArray[np.float32]]] = []
@@ -114,9 +117,10 @@ class MapDetector(TrainedDetector):
         with seeded(context.seed):
             module: Any = cls.build(chosen)
         if context.warm_start is None:
-            module.standardise.learn(*moments(raw[0]))
+            module.standardise.learn(moments(raw[0]))
         else:
             load_arrays(module, context.warm_start.arrays())
+            module.standardise.follow(moments(raw[0]))
         fitted, kept = (_standardised(module, part) for part in raw)
         del raw
 
@@ -152,13 +156,9 @@ def learned_from(fitted: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(fitted, MOST_LEARNED, replace=False))
 
 
-def moments(raw: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each channel over all images and positions, (channels,) float32."""
-    import torch
-
-    patches = np.concatenate([each.reshape(-1, each.shape[-1]) for each in raw])
-    mean, sd = patches.mean(axis=0, dtype=np.float64), patches.std(axis=0, dtype=np.float64)
-    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(sd.astype(np.float32))
+def moments(raw: Sequence[NDArray[np.float32]]) -> PatchMoments:
+    """Of all positions of all images, (rows, columns, channels) each."""
+    return reduce(operator.add, (PatchMoments.of(each.reshape(-1, each.shape[-1])) for each in raw))
 
 
 def _standardised(module: Any, raw: Sequence[NDArray[np.float32]]) -> StandardMaps:

@@ -28,6 +28,11 @@ class PatchMoments:
         wide = patches.astype(np.float64)
         return cls(len(wide), wide.sum(axis=0), wide.T @ wide)
 
+    @classmethod
+    def described_by(cls, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> PatchMoments:
+        """Of patches of which only these, (channels,) and (channels, channels), are known: they count as one."""
+        return cls(1, mean, covariance + np.outer(mean, mean))
+
     def mean(self) -> NDArray[np.float64]:
         """(channels,)"""
         return self.total / self.n

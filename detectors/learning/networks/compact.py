@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detectors.learning.networks.maps import Standardise
+
 STUDENT_CHANNELS = 96
 CODE = 64
 """Numbers that the autoencoder has for an image, as in the paper."""
@@ -40,8 +42,8 @@ class CompactNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed
     def __init__(self, *, patch_channels: int, stage_channels: int, ratio: int, whole: float = 0.0) -> None:
         """``ratio``: how many times finer the stage is than the patches, 1 or 2."""
         super().__init__()
-        self.teacher = nn.Conv2d(patch_channels, patch_channels, 1).requires_grad_(False)
-        self.inputs = ChannelScale(stage_channels)
+        self.teacher = Standardise(patch_channels)
+        self.inputs = Standardise(stage_channels)
         self.student = nn.Sequential(
             nn.Conv2d(stage_channels, STUDENT_CHANNELS, 3, stride=ratio, padding=1),
             nn.ReLU(),
@@ -71,12 +73,12 @@ class CompactNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed
 
     def target(self, patches: Tensor) -> Tensor:
         """(n, rows, columns, c) as the backbone gives it → (n, c, rows, columns), what the student imitates."""
-        found: Tensor = self.teacher(patches.permute(0, 3, 1, 2))
+        found: Tensor = self.teacher(patches)
         return found
 
     def prepared(self, stage: Tensor) -> Tensor:
         """(n, rows, columns, channels) as the backbone gives it → what student and autoencoder read."""
-        found: Tensor = self.inputs(stage.permute(0, 3, 1, 2))
+        found: Tensor = self.inputs(stage)
         return found
 
     def local_map(self, target: Tensor, described: Tensor) -> Tensor:
@@ -111,19 +113,6 @@ class CompactNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed
         """The student must not imitate the teacher on images that are no part: (CWH)⁻¹ Σ ‖S(P)‖²."""
         found: Tensor = self.imitation(self.student(stage)).square().mean()
         return found
-
-
-class ChannelScale(nn.Module):  # type: ignore[misc]  # torch is not followed
-    """Subtracts a mean and divides by a standard deviation, channel by channel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("sd", torch.ones(channels))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(n, channels, rows, columns), unchanged in shape."""
-        return (maps - self.mean.view(1, -1, 1, 1)) / self.sd.view(1, -1, 1, 1)
 
 
 class CompactAutoencoder(nn.Module):  # type: ignore[misc]  # torch is not followed

@@ -46,7 +46,7 @@ def _small_network(seed: int = 0) -> CompactNetwork:
     with torch.no_grad():
         network.weight.uniform_(0.5, 2.0)
         network.inputs.mean.normal_()
-        network.inputs.sd.uniform_(0.5, 2.0)
+        network.inputs.matrix.normal_()
         network.scale.copy_(torch.tensor([[0.2, 0.7], [0.1, 0.9]]))
     return network.eval()
 
@@ -60,8 +60,10 @@ def test_the_scores_are_those_of_the_arrays_computed_step_by_step(
         patches, stage = (
             torch.from_numpy(each).permute(2, 0, 1)[None] for each in runtime.maps(image.canvas, ("patches", "stride8"))
         )
-        target = functional.conv2d(patches, arrays["teacher.weight"], arrays["teacher.bias"])
-        maps = (stage - arrays["inputs.mean"][None, :, None, None]) / arrays["inputs.sd"][None, :, None, None]
+        target, maps = (
+            torch.einsum("nchw,cd->ndhw", found - arrays[f"{name}.mean"].view(1, -1, 1, 1), arrays[f"{name}.matrix"])
+            for name, found in (("teacher", patches), ("inputs", stage))
+        )
         for layer, stride, padding in ((0, 2, 1), (2, 1, 1), (4, 1, 1), (6, 1, 0)):
             weight, bias = arrays[f"student.{layer}.weight"], arrays[f"student.{layer}.bias"]
             maps = functional.relu(functional.conv2d(maps, weight, bias, stride=stride, padding=padding))
@@ -193,9 +195,9 @@ def test_a_warm_start_keeps_the_teacher_and_learns_new_light_in_fewer_steps(
     warm = EfficientAd.fit(dim, runtime=runtime, context=context)
     scratch = EfficientAd.fit(dim, runtime=runtime, context=context.from_scratch())
     assert (trainings[0].steps, trainings[1].steps) == (60, 150)
-    for name in ("teacher.weight", "teacher.bias", "inputs.mean", "inputs.sd"):
+    for name in ("teacher.covariance", "inputs.covariance"):
         np.testing.assert_array_equal(warm.model.arrays()[name], fitted.model.arrays()[name])
-    assert not np.array_equal(scratch.model.arrays()["teacher.bias"], fitted.model.arrays()["teacher.bias"])
+        assert not np.array_equal(scratch.model.arrays()[name], fitted.model.arrays()[name])
     before = np.mean([fitted.model.score(canvas).score for canvas in dim])
     assert warm.reference_scores.mean() < before, "the dim light is usual now"
     assert trainings[0].validated[0][1] > trainings[0].best

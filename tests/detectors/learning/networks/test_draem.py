@@ -21,6 +21,7 @@ from detectors.learning.networks.draem import (
     ssim_loss,
 )
 from detectors.learning.networks.draem_features import FeatureDraem, feature_loss
+from detectors.patches.whitening import PatchMoments
 
 
 def _parameters(module: nn.Module) -> int:
@@ -105,7 +106,7 @@ def test_the_whole_loss_is_the_sum_of_its_three_parts() -> None:
 def test_behind_a_backbone_both_stages_meet_on_the_coarse_grid_and_the_map_is_fine() -> None:
     module = FeatureDraem(6, 10).eval()
     fine, coarse = torch.randn(1, 12, 20, 6), torch.randn(1, 6, 10, 10)
-    module.standardise[0].learn(torch.full((6,), 2.0), torch.full((6,), 4.0))
+    module.standardise[0].learn(PatchMoments.described_by(np.full(6, 2.0), np.diag(np.full(6, 16.0))))
     features = module.features(fine, coarse)
     cell = features[0, :24, 2, 3].reshape(6, 2, 2)  # the four fine ones of one coarse cell
     torch.testing.assert_close(cell, ((fine[0, 4:6, 6:8] - 2.0) / 4.0).permute(2, 0, 1))
