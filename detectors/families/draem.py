@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BATCH = 8
 FROM_SCRATCH = Plan(steps=2000, learning_rate=1e-3, weight_decay=1e-5, validate_every=200, patience=4)
-WARM = Plan(steps=200, learning_rate=2e-4, weight_decay=1e-5, validate_every=25, patience=4)
+WARM = Plan(steps=100, learning_rate=2e-4, weight_decay=1e-5, validate_every=25, patience=4)
 SPOILT, SPOILT_WARM = 600, 300
 """Simulated anomalies to learn from, made before the training: the backbone reads them at its own speed, and in the
 training nothing but the training runs. A fresh one for each step's images was no better (trained-networks.md)."""

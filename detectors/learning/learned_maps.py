@@ -104,7 +104,7 @@ class MapDetector(TrainedDetector):
     ) -> Fitted[Self]:
         """Learn on the maps of the images; those of the held-out goods decide when to stop.
 
-        A warm start brings the new maps to where the champion's lay, since its network knows no others.
+        A warm start takes over the champion's standardisation as well: its network knows no other.
         """
         held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen)
         raw: list[list[NDArray[np.float32]]] = []
@@ -120,7 +120,6 @@ class MapDetector(TrainedDetector):
             module.standardise.learn(moments(raw[0]))
         else:
             load_arrays(module, context.warm_start.arrays())
-            module.standardise.follow(moments(raw[0]))
         fitted, kept = (_standardised(module, part) for part in raw)
         del raw
 
