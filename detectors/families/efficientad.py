@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from detectors.learning.networks.compact import CompactNetwork
 
 FROM_SCRATCH = Plan(steps=1200, learning_rate=1e-3, weight_decay=1e-5, validate_every=200, patience=4)
-WARM = Plan(steps=50, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=3)
+WARM = Plan(steps=25, learning_rate=5e-4, weight_decay=1e-5, validate_every=25, patience=1)
 MOST_LEARNED = 1000
 """Images whose features are kept in memory while the student learns; of more, a seeded draw."""
 WHOLE_SHARES = (0.0, 0.25, 0.5)
