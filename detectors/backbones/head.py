@@ -95,6 +95,13 @@ def module_arrays(module: torch.nn.Module) -> dict[str, NDArray[np.float32]]:
     }
 
 
+def not_of(module: torch.nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> list[str]:
+    """Names of which the module and ``arrays`` have not the same shape: none if the arrays are this network's."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    given = {name: array.shape for name, array in arrays.items()}
+    return sorted(name for name in shapes | given if shapes.get(name) != given.get(name))
+
+
 def load_arrays(module: torch.nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
     """Fill a module from `module_arrays`.
 
@@ -103,12 +110,10 @@ def load_arrays(module: torch.nn.Module, arrays: Mapping[str, NDArray[np.float32
     """
     import torch
 
-    own = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    given = {name: array.shape for name, array in arrays.items()}
-    different = sorted(name for name in shapes | given if shapes.get(name) != given.get(name))
+    different = not_of(module, arrays)
     if different:
         raise ValueError(f"the arrays are not this network's: {', '.join(different[:5])}")
+    own = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))

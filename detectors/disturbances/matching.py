@@ -75,7 +75,8 @@ def match(
     of_goods = [PatchMoments.of(each) for each in _patches_of_each((image.canvas for image in goods), version)]
     projection = PatchProjection.of(reduce(operator.add, of_goods, tonight), dimensions=DIMENSIONS)
     chosen = _representative([each.projected(projection) for each in of_goods], seed=seed)
-    photographs = [item for item in read_ahead([goods[i].path for i in chosen]) if isinstance(item, Photograph)]
+    read = zip(chosen, read_ahead([goods[i].path for i in chosen]), strict=True)
+    photographs = [item for i, item in read if isinstance(item, Photograph) and item.sha256 == goods[i].sha256]
     if not photographs:
         return ()
     shrunk = _shrunk_side(photographs[0].pixels, goods[0].canvas)

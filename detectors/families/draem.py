@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import load_arrays
+from detectors.backbones.head import load_arrays, not_of
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import hold_out
 from detectors.defects.simulated import Float, spoil
@@ -86,6 +86,8 @@ class Draem(TrainedDetector):
         settings = DraemSettings(common_size(canvases), channels=(raw[0][0].shape[-1], raw[0][1].shape[-1]))
         with seeded(context.seed):
             module = cls.build(settings)
+        if context.warm_start is not None and not_of(module, context.warm_start.arrays()):
+            context = replace(context, warm_start=None)  # of an earlier halfsigma, whose networks were others
         if context.warm_start is not None:
             load_arrays(module, context.warm_start.arrays())
         for standardise, stage in zip(module.standardise, zip(*raw, strict=True), strict=True):

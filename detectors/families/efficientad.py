@@ -147,10 +147,9 @@ def _stage_behind(runtime: FeatureRuntime, canvas: NDArray[np.uint8]) -> tuple[s
 
 
 def _usable(warm: object, features: Features) -> dict[str, NDArray[np.float32]] | None:
-    """The warm start's arrays, if its backbone gave as many channels."""
-    if not isinstance(warm, EfficientAd):
+    """The warm start's arrays, if its backbone gave as many channels; none of an earlier halfsigma, whose teacher was another."""
+    if not isinstance(warm, EfficientAd) or "teacher.matrix" not in (arrays := warm.arrays()):
         return None
-    arrays = warm.arrays()
     channels = (features.patches.shape[-1], features.stage.shape[-1])
     return arrays if (arrays["weight"].size, arrays["inputs.mean"].size) == channels else None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import load_arrays
+from detectors.backbones.head import load_arrays, not_of
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import hold_out
 from detectors.learning.trained import TrainedDetector, TrainedSettings
@@ -116,6 +116,8 @@ class MapDetector(TrainedDetector):
         chosen = replace(settings or MapSettings(), canvas_size=common_size(canvases), channels=raw[0][0].shape[-1])
         with seeded(context.seed):
             module: Any = cls.build(chosen)
+        if context.warm_start is not None and not_of(module, context.warm_start.arrays()):
+            context = replace(context, warm_start=None)  # of an earlier halfsigma, whose networks were others
         if context.warm_start is None:
             module.standardise.learn(moments(raw[0]))
         else:

@@ -143,3 +143,14 @@ def test_a_champion_that_no_longer_knows_its_images_is_trained_for_longer(
     assert steps(known + 0.2 * abs(known)) == 5
     champion._settings = replace(champion._settings, held_out_loss=None)  # a version that did not keep it
     assert steps(known + 0.2 * abs(known)) == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.family)
+def test_a_champion_whose_network_was_another_is_retrained_from_scratch(
+    family: Any, runtime: FeatureRuntime, canvases: Sequence[NDArray[np.uint8]]
+) -> None:
+    champion = family.fit(canvases[:32], runtime=runtime, context=FitContext()).model
+    champion._arrays["standardise.sd"] = np.ones(3, np.float32)  # as an earlier version kept it
+    expected = family.fit(canvases, runtime=runtime, context=FitContext(seed=3))
+    found = family.fit(canvases, runtime=runtime, context=FitContext(seed=3, warm_start=champion))
+    np.testing.assert_array_equal(found.reference_scores, expected.reference_scores)
