@@ -133,7 +133,7 @@ class Trials:
             small_images=small,
             seed=0,
             judge=judge,
-            n_core=N_CORE if judge is not None else 0,
+            has_core=judge is not None,
         )
 
     def at_the_threshold(

@@ -38,7 +38,7 @@ from drift.verdict import Verdict, judge_lines
 from drift.window import Window
 from registry.transfer import named_disturbances
 
-N_FIT, N_CORE, N_NIGHT, N_HELD_OUT = 300, 200, 300, 200
+N_FIT, N_CORE, N_NIGHT, N_HELD_OUT = 300, 300, 300, 200
 FPR_BUDGET = 0.01
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2)
 ESTIMATED_AT = 0.1

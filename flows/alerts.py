@@ -30,13 +30,15 @@ def alert_of_check(workspace: Workspace, checked: CheckedLine) -> None:
         )
 
 
-def alert_of_failure(workspace: Workspace, failed: FailedLine, night: date) -> None:
-    """Tell once a night that a line could not be checked: silence would look like a good night."""
+def alert_of_failure(workspace: Workspace, failed: FailedLine, night: date, *, was_checked: bool) -> None:
+    """Tell once a night that a line could not be checked, or what follows from its check not be done: silence would look
+    like a good night."""
+    step = "response" if was_checked else "check"
     with workspace.database.session() as session:
         outbox.enqueue(
             session,
-            kind="check_failed",
-            dedup_key=f"check-failed-{failed.line}-{night}",
+            kind=f"{step}_failed",
+            dedup_key=f"{step}-failed-{failed.line}-{night}",
             payload={
                 "line": failed.line,
                 "night": night.isoformat(),

@@ -130,7 +130,7 @@ def curate_night(
         small_images=small,
         seed=SEED,
         judge=suspicion,
-        n_core=len(transferred),
+        has_core=bool(transferred),
     )
     return CuratedNight(tuple(candidates), curation, core, transferred, judge)
 

@@ -41,6 +41,7 @@ class LineNight:
     retrain: dict[str, Any] | None
     champion: int | None
     error: str | None = None
+    """Why the line could not be checked, or not be responded to when it was; asked for again the night is brought to its end."""
     probation: Watched | None = None
     """How a champion on probation did."""
     held_back: str | None = None
@@ -76,10 +77,10 @@ def nightly(night: date | None = None, line_names: list[str] | None = None) -> d
         rows: list[dict[str, Any]] = []
         for each in checked:
             logger.info("%s: %s. %s", each.line, each.verdict.kind, each.verdict.explanation)
-            try:
-                rows.append(_respond(workspace, each).to_dict())
-            except HalfsigmaError as error:
-                failed.append(FailedLine(each.line, error))
+            done = respond(workspace, each)
+            if done.error:
+                logger.error("%s could not be responded to: %s", each.line, done.error)
+            rows.append(done.to_dict())
         for broken in failed:
             logger.error("%s could not be checked: %s", broken.line, broken.error.message)
             rows.append(_tell_of_failure(workspace, broken, judged_night).to_dict())
@@ -128,6 +129,14 @@ def deliver_task(workspace: Workspace) -> str:
     return f"{sent.n_delivered} delivered, {sent.n_retried_later} to be tried again, {sent.n_dead} given up"
 
 
+def respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
+    """What follows from a check; where that fails it is told, and done when the night is run again."""
+    try:
+        return _respond(workspace, checked)
+    except HalfsigmaError as error:
+        return _tell_of_failure(workspace, FailedLine(checked.line, error), checked.verdict.night, checked)
+
+
 def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
     alert_of_check(workspace, checked)
     outcome, action, held = None, "none", None
@@ -146,9 +155,11 @@ def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
     return LineNight(checked.line, checked, action, outcome, champion, probation=probation, held_back=held)
 
 
-def _tell_of_failure(workspace: Workspace, failed: FailedLine, night: date) -> LineNight:
-    alert_of_failure(workspace, failed, night)
-    return LineNight(failed.line, None, "alert", None, _champion(workspace, failed.line), failed.error.message)
+def _tell_of_failure(
+    workspace: Workspace, failed: FailedLine, night: date, checked: CheckedLine | None = None
+) -> LineNight:
+    alert_of_failure(workspace, failed, night, was_checked=checked is not None)
+    return LineNight(failed.line, checked, "alert", None, _champion(workspace, failed.line), failed.error.message)
 
 
 def _champion(workspace: Workspace, line_name: str) -> int | None:

@@ -92,9 +92,9 @@ def curate(
     small_images: Mapping[str, NDArray[np.float32]],
     seed: int,
     judge: Suspicion | None = None,
-    n_core: int = 0,
+    has_core: bool = False,
 ) -> Curation:
-    """The candidates without defects, suspects, broken files and near-duplicates, with `n_core` at most `MAX_FRESH`.
+    """The candidates without defects, suspects, broken files and near-duplicates, at most `MAX_FRESH`.
 
     A judge that knows tonight's conditions calls suspects what lies beyond the threshold that the known goods give it, at
     the line's budget, brought to where tonight's scores lie. The next most suspicious images are held back:
@@ -121,7 +121,7 @@ def curate(
             as unreadable.
         seed: of the choice when there are too many.
         judge: scores by a model that knows the new conditions; the champion's where there is none.
-        n_core: verified goods that are learned from besides.
+        has_core: whether verified goods are learned from besides.
 
     Raises:
         TooFewImages: fewer than `MIN_FRESH` remain; the message says how many are missing.
@@ -161,8 +161,8 @@ def curate(
     limit = min(
         (judge.scores[each] for each, reason in left_out.items() if reason.startswith(SUSPECT)), default=math.inf
     )
-    if len(kept) + n_core > MAX_FRESH:
-        kept = _spread_out(kept, small_images, MAX_FRESH - n_core, seed, left_out)
+    if len(kept) > MAX_FRESH:
+        kept = _spread_out(kept, small_images, MAX_FRESH, seed, left_out)
     if len(kept) < MIN_FRESH:
         raise TooFewImages(
             f"{len(kept)} fresh good images of {len(candidates)}, expected at least {MIN_FRESH}: "
@@ -170,7 +170,7 @@ def curate(
             hint="ingest more of these nights' images, or wait for the next night",
         )
     held_back: frozenset[str] = frozenset()
-    if knows_tonight and n_core:
+    if knows_tonight and has_core:
         said = SAID_SHARE * sum(each.label == "defect" for each in to_look_at) / N_TO_LOOK_AT
         wanted = math.ceil((HELD_BACK_SHARE + defect_share + said) * (len(distinct) + known)) - n_gone
         held_back = _held_back(kept, judge, min(wanted, len(kept) - MIN_FRESH))

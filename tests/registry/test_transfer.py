@@ -94,14 +94,14 @@ def test_goods_are_given_as_they_were_with_too_few_there_is_no_core_and_never_mo
 ) -> None:
     with database.session() as session:
         line = lines.create_line(session, "pads", detector="patchcore")
-        _remember(session, line, range(300))
-        as_they_were = _core(session, line, range(300))
+        _remember(session, line, range(MAX_CORE + 50))
+        as_they_were = _core(session, line, range(MAX_CORE + 50))
         assert len(as_they_were.files) == MAX_CORE and set(as_they_were.changes.values()) == {()}
         assert _core(session, line, range(MIN_CORE - 1)) == Core()
-        assert len(_core(session, line, range(300)).files) == MAX_CORE
-        assert len(_core(session, line, range(300), n_most=80).files) == 80
-        assert _core(session, line, range(300)) == _core(session, line, range(300))
-        assert _core(session, line, range(300)) != _core(session, line, range(300), seed=1)
+        assert len(_core(session, line, range(MAX_CORE)).files) == MAX_CORE
+        assert len(_core(session, line, range(MAX_CORE), n_most=80).files) == 80
+        assert _core(session, line, range(MAX_CORE + 50)) == as_they_were
+        assert _core(session, line, range(MAX_CORE + 50), seed=1) != as_they_were
 
 
 def test_a_strength_beyond_the_strongest_probe_is_brought_to_what_the_kind_allows() -> None:

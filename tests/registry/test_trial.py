@@ -19,17 +19,24 @@ from detectors.photographs.images import list_images
 from detectors.version import DetectorVersion
 from halfsigma import DetectorError
 from registry.gates import Gate
-from registry.trial import Trial, run_trial
+from registry.trial import LATENCY_IMAGES, Trial, run_trial
 
 NIGHT = date(2026, 11, 23)
 
 
 def _run(
-    champion: DetectorVersion, twin: DetectorVersion, probes: list[NDArray[np.uint8]], *, golden: bool = False
+    champion: DetectorVersion,
+    twin: DetectorVersion,
+    probes: list[NDArray[np.uint8]],
+    *,
+    golden: bool = False,
+    budget_ms: float = 5e3,
 ) -> dict[str, Gate]:
     defective = [cv2.rectangle(probe.copy(), (30, 30), (60, 60), 20, -1) for probe in probes[:5]]
     trial = Trial(champion, twin, twin, twin, probes, [(each, "dent") for each in defective] if golden else [])
-    return {gate.name: gate for gate in run_trial(trial, night=NIGHT, fpr_budget=0.05, latency_budget_ms=5e3, seed=0)}
+    return {
+        gate.name: gate for gate in run_trial(trial, night=NIGHT, fpr_budget=0.05, latency_budget_ms=budget_ms, seed=0)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +90,26 @@ def test_a_score_that_is_no_number_lets_nobody_through(
     monkeypatch.setattr(type(version.model), "score", lambda self, canvas: replace(usual(self, canvas), score=np.nan))
     with pytest.raises(DetectorError, match="scores of champion and twin are not finite"):
         _run(version, version, probes)
+
+
+@pytest.mark.parametrize(("n_slow_rounds", "passes"), [(1, True), (2, True), (3, False)])
+def test_a_challenger_is_slow_only_if_it_is_slow_each_time(
+    version: DetectorVersion,
+    probes: list[NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    n_slow_rounds: int,
+    passes: bool,
+) -> None:
+    """Another program may begin while the times are taken. A clock that runs on by 1 ms an image, 10 for the challenger's."""
+    now, asked = 0.0, 0
+
+    def clock() -> float:
+        nonlocal now, asked
+        of_challenger, ends = asked // 2 % 2, asked % 2
+        slow = of_challenger and asked < n_slow_rounds * 4 * LATENCY_IMAGES
+        now += ends * (0.010 if slow else 0.001)
+        asked += 1
+        return now
+
+    monkeypatch.setattr("registry.trial.time.perf_counter", clock)
+    assert _run(version, version, probes, budget_ms=5.0)["latency_ms"].passed is passes

@@ -1,0 +1,37 @@
+"""What follows from a check that was made, where the registry is away."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import nightly
+from flows.check import check_line
+from halfsigma import StoreError
+from tests.flows.simulated_plant import FIRST, LINE, simulated_plant
+
+
+def test_a_response_that_fails_is_told_as_such_beside_its_check_and_done_when_the_night_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> Any:
+        raise StoreError("the registry is away", hint="start it")
+
+    night = FIRST + timedelta(1)
+    with simulated_plant(tmp_path, monkeypatch) as plant:
+        plant.photograph(FIRST)
+        plant.light = 2.0
+        plant.photograph(night)
+        checked = check_line(plant.workspace, LINE, night=night)
+        with monkeypatch.context() as patch:
+            patch.setattr(nightly.retraining, "retrain", away)
+            done = [nightly.respond(plant.workspace, checked).to_dict() for _ in range(2)]
+        for row in done:
+            assert (row["action"], row["error"], row["champion"]) == ("alert", "the registry is away", 1)
+            assert row["check"]["verdict"] == "drift"
+        assert plant.told() == {"drift": 1, "response_failed": 1}
+        assert nightly.respond(plant.workspace, checked).retrain == {"id": 1, "state": "promoted"}
+        assert plant.champion() == 2
