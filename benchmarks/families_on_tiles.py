@@ -129,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES))
     parser.add_argument("--drift", choices=sorted(DRIFTS), default="lamp")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=3)
     asked = parser.parse_args()
     goods, defects = read("good"), read("defect")
@@ -138,7 +139,7 @@ def main() -> None:
           f"alone | {asked.drift}, before | retrain warm | retrain from scratch |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
     for family in asked.family or sorted(FAMILIES):
-        for seed in range(asked.seeds):
+        for seed in range(asked.first, asked.first + asked.seeds):
             print(f"| {family}, {seed} | {run(family, asked.drift, seed, runtime, goods, defects)} |", flush=True)
 
 

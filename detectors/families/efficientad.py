@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.backbones.head import not_of
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.backbones.tracing import PATCHES
 from detectors.calibration import hold_out
@@ -103,7 +104,7 @@ class EfficientAd(TrainedDetector):
 
         fitted = read(len(learned), (canvases[i] for i in learned))
         reference = read(len(parts.reference), (canvases[i] for i in parts.reference))
-        warm = _usable(context.warm_start, fitted[0])
+        warm = _usable(context.warm_start, fitted[0], ratio)
         module = imitation.build(fitted, ratio=ratio, seed=context.seed, warm=warm)
         batches, held_out = imitation.Batches(module, fitted), imitation.Batches(module, reference)
         strangers = imitation.strangers((canvases[0].shape[0], canvases[0].shape[1]), seed=context.seed)
@@ -146,12 +147,19 @@ def _stage_behind(runtime: FeatureRuntime, canvas: NDArray[np.uint8]) -> tuple[s
     return (finer, 2) if finer in runtime.map_names else (f"stride{stride}", 1)
 
 
-def _usable(warm: object, features: Features) -> dict[str, NDArray[np.float32]] | None:
-    """The warm start's arrays, if its backbone gave as many channels; none of an earlier halfsigma, whose teacher was another."""
-    if not isinstance(warm, EfficientAd) or "teacher.matrix" not in (arrays := warm.arrays()):
+def _usable(warm: object, features: Features, ratio: int) -> dict[str, NDArray[np.float32]] | None:
+    """The warm start's arrays, if they are this network's: not of another backbone, nor as an earlier halfsigma built it."""
+    if not isinstance(warm, EfficientAd):
         return None
-    channels = (features.patches.shape[-1], features.stage.shape[-1])
-    return arrays if (arrays["weight"].size, arrays["inputs.mean"].size) == channels else None
+    import torch
+
+    from detectors.learning.networks.compact import CompactNetwork
+
+    channels, stage_channels = features.patches.shape[-1], features.stage.shape[-1]
+    with torch.device("meta"):  # for its shapes alone
+        network = CompactNetwork(patch_channels=channels, stage_channels=stage_channels, ratio=ratio)
+    arrays = warm.arrays()
+    return None if not_of(network, arrays) else arrays
 
 
 def _best_share(module: CompactNetwork, good: Sequence[Features], defective: Sequence[Features]) -> float:

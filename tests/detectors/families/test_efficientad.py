@@ -203,6 +203,21 @@ def test_a_warm_start_keeps_the_teacher_and_learns_new_light_in_fewer_steps(
     assert trainings[0].validated[0][1] > trainings[0].best
 
 
+@pytest.mark.parametrize("lacking", ["teacher.matrix", "inputs.covariance"])
+def test_a_champion_whose_network_was_another_is_retrained_from_scratch(
+    fitted: DetectorVersion, goods: GoodImages, runtime: FeatureRuntime, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """As an earlier version kept it."""
+    canvases = [image.canvas for image in goods.prepared]
+    arrays = {name: array for name, array in fitted.model.arrays().items() if name != lacking}
+    champion = fitted.model
+    with monkeypatch.context() as patch:
+        patch.setattr(champion, "_arrays", arrays)
+        found = EfficientAd.fit(canvases, runtime=runtime, context=FitContext(seed=3, warm_start=champion))
+    expected = EfficientAd.fit(canvases, runtime=runtime, context=FitContext(seed=3))
+    np.testing.assert_array_equal(found.reference_scores, expected.reference_scores)
+
+
 def test_a_part_of_many_sizes_is_learned_size_by_size(
     quick: None, plate: NDArray[np.uint8], runtime: FeatureRuntime
 ) -> None:
