@@ -1,6 +1,7 @@
 """Databases to test on: SQLite always; PostgreSQL when an address is given or its binaries are here.
 
-Every test gets a database of its own, a copied file, or the one PostgreSQL database emptied.
+Every test gets a database of its own, a copied file, or the one PostgreSQL database emptied; and, where it asks for it, a
+line whose first version is deployed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from detectors.version import DetectorVersion
 from registry.database import Database, open_database, parse_url
 from registry.lines import create_line
 from registry.tables import Base, Line
+from tests.registry.deployments import fit
+from tests.registry.fake_store import FakeStore
 
 URL_VARIABLE = "HALFSIGMA_TEST_POSTGRES_URL"
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: float(path.parts[4]))
@@ -179,3 +182,16 @@ def _new_postgres(request: pytest.FixtureRequest, *, template: str) -> Iterator[
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
         execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def store(saved: Path) -> FakeStore:
+    return FakeStore(saved)
+
+
+@pytest.fixture
+def deployed(session: Session, line: Line, store: FakeStore) -> FakeStore:
+    """Version 1 is champion."""
+    fit(session, line, store, 1)
+    session.commit()
+    return store

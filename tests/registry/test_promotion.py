@@ -1,0 +1,176 @@
+"""A promotion is done once and whole: killed half way, tried twice, by two at once, or with MLflow away."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+
+from halfsigma import IllegalTransition, RegistryError, StoreError, UnknownVersion
+from registry import audit, deployment, lines, moves, promotion
+from registry.deployment import FOREIGN, Deployment
+from registry.tables import Line
+from tests.registry.deployments import fit, follow, promote, told
+from tests.registry.fake_store import FakeStore
+
+NIGHT = date(2026, 11, 23)
+
+
+def test_a_promotion_moves_three_aliases_and_is_told_once(session: Session, line: Line, deployed: FakeStore) -> None:
+    fit(session, line, deployed, 2)
+    for _ in range(2):
+        assert promote(session, line, deployed, 2) == Deployment(champion=2, previous=1, challenger=None)
+    assert lines.aliases(session, line) == deployed.pointing == {"champion": 2, "previous": 1}
+    assert told(session, line) == ["promoted"]
+    entry = audit.last_entry(session, line, actions=["promoted"])
+    assert entry is not None
+    assert (entry.actor, entry.version, entry.document) == ("ann", 2, {"from": 1, "to": 2})
+
+
+def test_only_a_version_of_the_line_can_be_promoted(session: Session, line: Line, deployed: FakeStore) -> None:
+    with pytest.raises(UnknownVersion, match="no version 9; known versions: 1"):
+        promote(session, line, deployed, 9)
+    assert deployed.pointing == {"champion": 1}
+
+
+def test_a_promotion_that_was_killed_half_way_and_run_again_is_told_once(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    fit(session, line, deployed, 2)
+    deployed.set_alias(line.name, "previous", 1)
+    deployed.set_alias(line.name, "champion", 2)  # and killed: the mirror knows nothing of it
+    assert promote(session, line, deployed, 2) == Deployment(2, 1, None)
+    follow(session, line, deployed, tmp_path)
+    assert told(session, line) == ["promoted"]
+
+
+def test_a_detector_that_is_not_ours_has_nothing_here_to_promote(session: Session) -> None:
+    watched = lines.create_line(session, "press", detector=FOREIGN)
+    with pytest.raises(RegistryError, match="not halfsigma's"):
+        deployment.refuse_foreign(watched)
+
+
+def test_a_second_promoter_is_told_who_is_at_it_and_changes_nothing(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    for number in (2, 3):
+        fit(session, line, deployed, number)
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})
+    with pytest.raises(IllegalTransition, match="bea .promoted, version 2. is changing the champion"):
+        promote(session, line, deployed, 3)
+    assert deployed.pointing["champion"] == 1
+    assert told(session, line) == []
+
+
+def test_the_same_promotion_is_finished_by_whoever_runs_it_again(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    fit(session, line, deployed, 2)
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})  # and killed
+    assert promote(session, line, deployed, 2) == Deployment(2, 1, None)
+    assert moves.pending(session, line) is None
+
+
+def test_a_promoter_that_died_holds_nobody_up_after_its_lease(
+    session: Session, line: Line, deployed: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (2, 3):
+        fit(session, line, deployed, number)
+    monkeypatch.setattr(moves, "LEASE", timedelta())
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})
+    monkeypatch.undo()
+    assert promote(session, line, deployed, 3) == Deployment(3, 1, None)
+
+
+def test_an_announced_promotion_that_moved_nothing_is_forgotten_after_its_lease(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(session, line, deployed, 2)
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})
+    follow(session, line, deployed, tmp_path)
+    assert moves.pending(session, line) is not None  # its process may still be at it
+    monkeypatch.setattr(deployment, "utc_now", lambda: moves.utc_now() + moves.LEASE)
+    follow(session, line, deployed, tmp_path)
+    assert moves.pending(session, line) is None
+
+
+def test_a_promotion_that_was_killed_after_the_move_is_recorded_as_whose_it_was(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    fit(session, line, deployed, 2)
+    moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={"reason": "it is better"})
+    deployed.set_alias(line.name, "champion", 2)  # and killed
+    for _ in range(2):
+        assert follow(session, line, deployed, tmp_path) == Deployment(2, 1, None)
+    (entry,) = audit.history(session, line, actions=["promoted"])
+    assert (entry.actor, entry.document["reason"]) == ("bea", "it is better")
+    assert moves.pending(session, line) is None
+
+
+def test_who_decided_about_another_champion_has_decided_nothing(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    for number in (2, 3):
+        fit(session, line, deployed, number)
+    promote(session, line, deployed, 2)
+    with pytest.raises(IllegalTransition, match="version 2 became champion in the meantime"):
+        promotion.promote(
+            session,
+            line,
+            deployed,  # type: ignore[arg-type]
+            3,
+            replaces=1,
+            actor="bea",
+            document={},
+            cache=tmp_path,
+        )
+    assert deployed.pointing["champion"] == 2
+    assert promote(session, line, deployed, 3).champion == 3  # nothing is left in the way
+
+
+def test_a_look_at_the_aliases_from_before_a_promotion_does_not_undo_it(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(session, line, deployed, 2)
+    ask = deployed.aliases
+
+    def slow(name: str) -> dict[str, int]:
+        seen = ask(name)
+        monkeypatch.undo()
+        promote(session, line, deployed, 2)  # another process, while the answer is on its way
+        return seen
+
+    monkeypatch.setattr(deployed, "aliases", slow)
+    follow(session, line, deployed, tmp_path)
+    assert follow(session, line, deployed, tmp_path) == Deployment(2, 1, None)
+    assert told(session, line) == ["promoted"]
+
+
+def test_while_mlflow_is_away_a_promotion_changes_nothing_and_is_no_obstacle_later(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(session, line, deployed, 2)
+    move = deployed.set_alias
+
+    def lose_the_server(name: str, alias: str, number: int | None) -> None:
+        deployed.is_away = alias == "champion"
+        move(name, alias, number)
+
+    monkeypatch.setattr(deployed, "set_alias", lose_the_server)
+    with pytest.raises(StoreError):
+        promote(session, line, deployed, 2)
+    monkeypatch.undo()
+    deployed.is_away = False
+    assert follow(session, line, deployed, tmp_path).champion == 1
+    assert told(session, line) == []
+    assert promote(session, line, deployed, 2) == Deployment(2, 1, None)
+
+
+def test_a_version_that_cannot_be_loaded_is_not_promoted(session: Session, line: Line, deployed: FakeStore) -> None:
+    fit(session, line, deployed, 2)
+    deployed.damaged.add(2)
+    with pytest.raises(RegistryError, match="version 2 of line 'tiles' cannot be deployed: version 2 was altered"):
+        promote(session, line, deployed, 2)
+    assert deployed.pointing == {"champion": 1, "challenger": 2}
