@@ -71,7 +71,7 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
                 f"{results['verdicts'].by_kind[kind]:.3f} |"
                 for kind in clean.by_kind
             ]
-    rejected = trials.at_the_threshold(everything, with_core=False)
+    rejected = trials.at_the_threshold(everything, with_core=False, verified=True)
     print(f"{name}: clean rejects {rejected[0]:.1%} of the goods and {rejected[1]:.0%} of the defects", flush=True)
     return rows, by_kind
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.drifted_nights import FPR_BUDGET, N_CORE, N_NIGHT, SHARES, Night, Patches, n_defects
 from benchmarks.softpatch import SoftPatch
-from detectors.calibration import conformal_threshold
+from detectors.calibration import conformal_threshold, no_higher_than_known
 from detectors.patches.aggregation import TOP_SHARE, top_mean
 from detectors.patches.alignment import Alignment
 from detectors.patches.bank import MemoryBank
@@ -137,21 +137,34 @@ class Trials:
         )
 
     def at_the_threshold(
-        self, names: Sequence[str], *, with_core: bool, held_back: Sequence[str] = (), n_above: int = 0
+        self,
+        names: Sequence[str],
+        *,
+        with_core: bool,
+        held_back: Sequence[str] = (),
+        n_above: int = 0,
+        verified: bool = False,
     ) -> tuple[float, float]:
-        """False positives and recall on what was held out, at the threshold of the reference: cross-fitted, and held back."""
+        """False positives and recall on what was held out, at the threshold of the reference: cross-fitted, and held back.
+
+        Where the images are not ``verified`` it is no higher than the champion's reference allows.
+        """
         memory = self.learned(names, with_core=with_core)
-        reference = [
-            self._cross_fitted(self.night.patches[group], numbers, self.core if with_core else None, n_folds=FOLDS)
-            for group, letter in (("good", "g"), ("defect", "d"))
-            if (numbers := [int(name[1:]) for name in names if name[0] == letter])
-        ]
+        night = [self.night.patches["good"], self.night.patches["defect"]]
+        both = Patches(np.concatenate([each.values for each in night]), np.concatenate([each.grids for each in night]))
+        first = {"g": 0, "d": N_NIGHT}
+        numbers = [first[name[0]] + int(name[1:]) for name in names]
+        reference = [self._cross_fitted(both, numbers, self.core if with_core else None, n_folds=FOLDS)]
         reference += [
             self.scores(memory, group, numbers)
             for group, letter in (("good", "g"), ("defect", "d"))
             if (numbers := [int(name[1:]) for name in held_back if name[0] == letter])
         ]
-        limit = conformal_threshold(np.concatenate(reference), fpr_budget=FPR_BUDGET, n_above=n_above).value
+        scores = np.concatenate(reference)
+        threshold = conformal_threshold(scores, fpr_budget=FPR_BUDGET, n_above=n_above)
+        if not verified:
+            threshold = no_higher_than_known(threshold, scores, self.night.reference_scores, fpr_budget=FPR_BUDGET)
+        limit = threshold.value
         rejected = [float((self.scores(memory, group) > limit).mean()) for group in ("held_good", "held_defect")]
         return rejected[0], rejected[1]
 

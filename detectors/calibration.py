@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ USUAL_REFERENCE, MOST_REFERENCE = 99, 300
 budget of 1 %; of more than 300 the threshold's spread hardly gains."""
 LEAST_FITTED = 12
 """What a training is left with at least."""
+MAD_TO_SD = 1.4826
+"""Median absolute deviation to standard deviation, for a normal distribution."""
+KNOWN_SHARE = 1.0 / 3.0
+"""Of the budget: where so few of the known goods lie no threshold of a doubtful reference may. The rest is room for what the
+comparison of two references errs by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,40 @@ def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float, n_abo
     n_all = n + n_above
     rank = min(n, math.ceil((n_all + 1) * (1.0 - fpr_budget) - 1e-9))
     return Threshold(float(np.partition(scores, rank - 1)[rank - 1]), (n_all + 1 - rank) / (n_all + 1))
+
+
+def no_higher_than_known(
+    threshold: Threshold, scores: NDArray[np.float64], known: NDArray[np.float64], *, fpr_budget: float
+) -> Threshold:
+    """The threshold of a reference that nobody verified, lowered to where hardly a known good lies.
+
+    Defects that nobody noticed stand at the upper end of a reference and lift a threshold of 1 % over most of what it is
+    there for, but hardly touch its bulk. The known goods, scored by another version, are brought there by median and MAD, and
+    the threshold is no higher than the score that a `KNOWN_SHARE` of the budget of them exceeds. With too few known goods to
+    promise so little it stays as it is.
+
+    Args:
+        threshold: of ``scores``.
+        scores: (n,) the reference.
+        known: (m,) a reference of goods that somebody vouches for, by the version before.
+        fpr_budget: accepted share of rejected good images.
+    """
+    if known.size < MIN_REFERENCE:
+        return threshold
+    most = conformal_threshold(known, fpr_budget=KNOWN_SHARE * fpr_budget)
+    if most.promised_fpr > KNOWN_SHARE * fpr_budget:
+        return threshold
+    centre, spread = robust(scores)
+    known_centre, known_spread = robust(known)
+    limit = centre + (most.value - known_centre) * spread / known_spread
+    return replace(threshold, value=min(threshold.value, limit))
+
+
+def robust(scores: NDArray[np.float64]) -> tuple[float, float]:
+    """Median, and the standard deviation that the median absolute deviation stands for; (n,), n ≥ 1."""
+    centre = float(np.median(scores))
+    spread = MAD_TO_SD * float(np.median(np.abs(scores - centre)))
+    return centre, spread if spread > 0.0 else float(scores.std()) or 1.0
 
 
 def fold_of(n_images: int, *, n_folds: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.calibration import conformal_threshold, n_held_out
+from detectors.calibration import conformal_threshold, n_held_out, no_higher_than_known
 from detectors.disturbances.responses import MOST_IMAGES, measure_responses
 from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.photographs.covariates import COVARIATE_NAMES, measure_appearance
@@ -100,6 +100,7 @@ def fit_version(
     core: Sequence[PreparedImage] = (),
     held_back: Sequence[PreparedImage] = (),
     n_above: int = 0,
+    known_scores: NDArray[np.float64] | None = None,
 ) -> DetectorVersion:
     """A calibrated version from prepared good images.
 
@@ -117,6 +118,7 @@ def fit_version(
         held_back: photographs of these conditions that are not learned from, since some may be defects; they stand in the reference,
             as the fitted model scores them.
         n_above: images left out for scoring high, as `conformal_threshold` counts them.
+        known_scores: the reference of the version before, where nobody verified `goods`: `no_higher_than_known`.
     """
     images = goods.prepared
     learned = (*images, *core)
@@ -131,6 +133,9 @@ def fit_version(
     reference_scores = np.concatenate(
         [reference_scores, [fitted.model.score(image.canvas).score for image in held_back]]
     )
+    threshold = conformal_threshold(reference_scores, fpr_budget=fpr_budget, n_above=n_above)
+    if known_scores is not None:
+        threshold = no_higher_than_known(threshold, reference_scores, known_scores, fpr_budget=fpr_budget)
     template = PartTemplate.of([image.small for image in images])
     in_reference = [*(images[i] for i in reference_index), *held_back]
     measured = [image.appearance | measure_position(image.small, template) for image in in_reference]
@@ -140,7 +145,7 @@ def fit_version(
         runtime=runtime,
         model=fitted.model,
         template=template,
-        threshold=conformal_threshold(reference_scores, fpr_budget=fpr_budget, n_above=n_above),
+        threshold=threshold,
         reference_scores=reference_scores,
         reference_covariates={name: np.array([each[name] for each in measured]) for name in COVARIATE_NAMES},
         provenance={

@@ -140,6 +140,7 @@ def _fit_goods(
         core=core,
         held_back=[each for each in goods.prepared if each.sha256 in held_back],
         n_above=n_above,
+        known_scores=champion.reference_scores,
     )
 
 

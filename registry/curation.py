@@ -10,10 +10,10 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.calibration import conformal_threshold
+from detectors.calibration import conformal_threshold, robust
 from halfsigma import TooFewImages
 from registry.coverage import spread_out
-from registry.suspicion import Suspicion, robust
+from registry.suspicion import Suspicion
 
 MIN_FRESH = 50
 """With fewer, the new reference's standard deviation is known to worse than ± 10 %."""

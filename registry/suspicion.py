@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MAD_TO_SD = 1.4826
-"""Median absolute deviation to standard deviation, for a normal distribution."""
+from detectors.calibration import robust
+
 EXCESS_FROM, EXCESS_TO = 0.80, 0.99
 """Ranks of the known goods beyond which the night's scores are counted: below, defects and goods are too much alike; above,
 a handful of rare goods decides."""
@@ -83,10 +83,3 @@ class Suspicion:
         found = 1.0 - np.searchsorted(scores - np.median(scores), limits, side="right") / n
         margin = z * np.sqrt(expected * (1.0 - expected) * (1.0 / n + 1.0 / m))
         return max(0.0, float(((found - expected - margin) / (1.0 - expected)).max(initial=0.0)))
-
-
-def robust(scores: NDArray[np.float64]) -> tuple[float, float]:
-    """Median, and the standard deviation that the median absolute deviation stands for; (n,), n ≥ 1."""
-    centre = float(np.median(scores))
-    spread = MAD_TO_SD * float(np.median(np.abs(scores - centre)))
-    return centre, spread if spread > 0.0 else float(scores.std()) or 1.0

@@ -70,6 +70,7 @@ def relearn(exposure: Exposure, champion: DetectorVersion, recipe: Recipe, *, de
         fpr_budget=recipe.fpr_budget,
         seed=recipe.seed,
         warm_start=champion,
+        known_scores=champion.reference_scores,
     )
     found = figures(
         scores_of(challenger, exposure.held_out),

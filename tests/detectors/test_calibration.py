@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import norm
 
-from detectors.calibration import MIN_REFERENCE, conformal_threshold, fold_of
+from detectors.calibration import MIN_REFERENCE, conformal_threshold, fold_of, no_higher_than_known
 from halfsigma import DetectorError, TooFewImages
 
 BUDGETS = st.sampled_from([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
@@ -86,3 +88,32 @@ def test_folds_are_as_equal_as_can_be(n_images: int, n_folds: int, seed: int) ->
     sizes = np.bincount(fold_of(n_images, n_folds=n_folds, rng=np.random.default_rng(seed)), minlength=n_folds)
     assert sizes.sum() == n_images
     assert sizes.max() - sizes.min() <= 1
+
+
+def _reference(n: int, *, n_defects: int = 0, centre: float = 10.0, spread: float = 1.0) -> NDArray[np.float64]:
+    goods = centre + spread * norm.ppf((np.arange(n) + 0.5) / n)
+    return np.concatenate([goods, centre + spread * np.linspace(6.0, 9.0, n_defects)])
+
+
+def test_defects_in_a_reference_lift_its_threshold_no_higher_than_known_goods_lie() -> None:
+    """Known goods: 3 of 600 may be exceeded, (601)(1 − 1 % / 3) = 599, the second largest: normal(1 − 1.5 / 600) = 2.807."""
+    known = _reference(600, centre=50.0, spread=4.0)
+    doubtful = _reference(300, n_defects=30)
+    lifted = conformal_threshold(doubtful, fpr_budget=0.01)
+    assert lifted.value > 18.0
+    found = no_higher_than_known(lifted, doubtful, known, fpr_budget=0.01)
+    assert found.value < 10.0 + 1.15 * 2.807 + 0.3
+    assert (10.0 + norm.isf(0.01) < found.value) and found.promised_fpr == lifted.promised_fpr
+
+
+def test_known_goods_never_lift_a_threshold_and_lower_none_of_a_reference_without_defects() -> None:
+    clean, known = _reference(400), _reference(300, centre=3.0, spread=0.5)
+    threshold = conformal_threshold(clean, fpr_budget=0.01)
+    assert no_higher_than_known(threshold, clean, known, fpr_budget=0.01) == threshold
+
+
+@pytest.mark.parametrize("n", [0, 19, 99, 298])
+def test_too_few_known_goods_say_nothing_of_a_third_of_the_budget(n: int) -> None:
+    doubtful = _reference(300, n_defects=30)
+    lifted = conformal_threshold(doubtful, fpr_budget=0.01)
+    assert no_higher_than_known(lifted, doubtful, _reference(n), fpr_budget=0.01) == lifted

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from registry.suspicion import Suspicion, robust
+from detectors.calibration import robust
+from registry.suspicion import Suspicion
 
 
 def _suspicion(scores: np.ndarray, usual: np.ndarray) -> Suspicion:
