@@ -99,7 +99,7 @@ class Trials:
                 ),
             )
             moments = reduce(operator.add, (PatchMoments.of(each) for each in parts))
-            ordinary = np.argsort(self.night.reference_scores[:N_CORE])[: round(ORDINARY_SHARE * N_CORE)]
+            ordinary = np.argsort(self.night.scores["core"])[: round(ORDINARY_SHARE * N_CORE)]
             of_core = PatchMoments.of(self.night.patches["core"].of(ordinary))
             core = Alignment.of(of_core, moments).apply(self.core)
             memory = bank(core)

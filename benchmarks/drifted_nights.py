@@ -94,7 +94,7 @@ class Night:
     patches: dict[str, Patches]
     """``core``, ``good``, ``defect`` (what may be mixed in), ``held_good``, ``held_defect``."""
     scores: dict[str, NDArray[np.float64]]
-    """By the champion: ``good``, ``defect``, ``held_good``, ``held_defect``."""
+    """By the champion, of the same groups; those of ``core`` are of what was put on it."""
     reference_scores: NDArray[np.float64]
     threshold: float
     defect_shares: NDArray[np.float64]
@@ -139,6 +139,7 @@ class Station:
         shares = [self._verdict(tables, share).defect_share for share in SHARES]
         named = self._told(taken, tables)
         taken["core"] = [disturb(image, named, rng) for image in self.fitted[:N_CORE]]
+        tables["core"] = _scored(self.champion, taken["core"])
         raw = {name: _features(self.champion, images) for name, images in taken.items()}
         flat = {name: np.concatenate([row.reshape(-1, row.shape[-1]) for row in rows]) for name, rows in raw.items()}
         projection = PatchProjection.fit(np.concatenate([flat["good"], flat["core"]]), dimensions=128)
@@ -220,7 +221,7 @@ def night_at(part: str, seed: int, name: str, cache: Path, stations: dict[int, S
                     group: Patches(stored[f"{group}|values"].astype(np.float32), stored[f"{group}|grids"])
                     for group in GROUPS
                 },
-                scores={group: stored[f"{group}|score"] for group in GROUPS[1:]},
+                scores={group: stored[f"{group}|score"] for group in GROUPS},
                 reference_scores=stored["reference"],
                 threshold=float(stored["threshold"]),
                 defect_shares=stored["shares"],
