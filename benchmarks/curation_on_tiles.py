@@ -30,7 +30,7 @@ from benchmarks.drifted_nights import (
     n_defects,
     night_at,
 )
-from detectors.calibration import conformal_threshold
+from detectors.calibration import Doubt, conformal_threshold
 from registry.gates import auroc
 
 
@@ -55,7 +55,10 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
             if how == "now":
                 estimate = done.defect_share
                 rates = trials.at_the_threshold(
-                    chosen, with_core=with_core, held_back=sorted(done.held_back), n_above=done.n_perhaps_good
+                    chosen,
+                    with_core=with_core,
+                    held_back=sorted(done.held_back),
+                    doubt=Doubt(night.reference_scores, done.n_defects, done.n_perhaps_good),
                 )
         now, said = results["now"].auroc, results["verdicts"].auroc
         rows.append(
@@ -71,7 +74,7 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
                 f"{results['verdicts'].by_kind[kind]:.3f} |"
                 for kind in clean.by_kind
             ]
-    rejected = trials.at_the_threshold(everything, with_core=False, verified=True)
+    rejected = trials.at_the_threshold(everything, with_core=False)
     print(f"{name}: clean rejects {rejected[0]:.1%} of the goods and {rejected[1]:.0%} of the defects", flush=True)
     return rows, by_kind
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.drifted_nights import FPR_BUDGET, N_CORE, N_NIGHT, SHARES, Night, Patches, n_defects
 from benchmarks.softpatch import SoftPatch
-from detectors.calibration import conformal_threshold, no_higher_than_known
+from detectors.calibration import Doubt, conformal_threshold, threshold_in_doubt
 from detectors.patches.aggregation import TOP_SHARE, top_mean
 from detectors.patches.alignment import Alignment
 from detectors.patches.bank import MemoryBank
@@ -142,12 +142,11 @@ class Trials:
         *,
         with_core: bool,
         held_back: Sequence[str] = (),
-        n_above: int = 0,
-        verified: bool = False,
+        doubt: Doubt | None = None,
     ) -> tuple[float, float]:
         """False positives and recall on what was held out, at the threshold of the reference: cross-fitted, and held back.
 
-        Where the images are not ``verified`` it is no higher than the champion's reference allows.
+        In a retrain's folds the verified goods are scored as well, so its banks lack some of them.
         """
         memory = self.learned(names, with_core=with_core)
         night = [self.night.patches["good"], self.night.patches["defect"]]
@@ -161,10 +160,11 @@ class Trials:
             if (numbers := [int(name[1:]) for name in held_back if name[0] == letter])
         ]
         scores = np.concatenate(reference)
-        threshold = conformal_threshold(scores, fpr_budget=FPR_BUDGET, n_above=n_above)
-        if not verified:
-            threshold = no_higher_than_known(threshold, scores, self.night.reference_scores, fpr_budget=FPR_BUDGET)
-        limit = threshold.value
+        limit = (
+            conformal_threshold(scores, fpr_budget=FPR_BUDGET)
+            if doubt is None
+            else threshold_in_doubt(scores, doubt, fpr_budget=FPR_BUDGET)
+        ).value
         rejected = [float((self.scores(memory, group) > limit).mean()) for group in ("held_good", "held_defect")]
         return rejected[0], rejected[1]
 

@@ -213,7 +213,7 @@ def night_at(part: str, seed: int, name: str, cache: Path, stations: dict[int, S
         cache: a folder.
         stations: those of the part that were set up, by seed; one that is set up here is put there.
     """
-    file = cache / f"{part}-seed{seed}-{name.replace(' ', '-')}.npz"
+    file = cache / f"{part}-seed{seed}-{name.replace(' ', '-')}-{N_CORE}-core.npz"
     if file.exists():
         with np.load(file) as stored:
             return Night(

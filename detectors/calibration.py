@@ -20,9 +20,9 @@ LEAST_FITTED = 12
 """What a training is left with at least."""
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
-KNOWN_SHARE = 1.0 / 3.0
-"""Of the budget: where so few of the known goods lie no threshold of a doubtful reference may. The rest is room for what the
-comparison of two references errs by."""
+KNOWN_SHARE = 0.5
+"""Of the budget: beyond the score that so few of the known goods exceed no threshold of a doubtful reference lies. The rest is room
+for what the comparison of two references errs by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,27 @@ class Threshold:
 
     value: float
     promised_fpr: float
-    """Upper bound of the expected false-positive rate for exchangeable good images, 0…1."""
+    """Upper bound of the expected share of rejected images, 0…1, for images exchangeable with the reference's: of false
+    positives, unless some of these are taken for defects."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Doubt:
+    """What is known of a reference that nobody verified.
+
+    Attributes:
+        known: (m,) the reference of the version before, without what was taken for defects in it.
+        n_defects: expected among the reference's images.
+        n_above: suspects that were left out and are perhaps good, as `conformal_threshold` counts them.
+    """
+
+    known: NDArray[np.float64]
+    n_defects: int = 0
+    n_above: int = 0
+
+    def of_share(self, share: float) -> Doubt:
+        """Of a draw of the reference's images."""
+        return replace(self, n_defects=round(share * self.n_defects), n_above=round(share * self.n_above))
 
 
 def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float, n_above: int = 0) -> Threshold:
@@ -68,31 +88,60 @@ def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float, n_abo
     return Threshold(float(np.partition(scores, rank - 1)[rank - 1]), (n_all + 1 - rank) / (n_all + 1))
 
 
-def no_higher_than_known(
-    threshold: Threshold, scores: NDArray[np.float64], known: NDArray[np.float64], *, fpr_budget: float
-) -> Threshold:
-    """The threshold of a reference that nobody verified, lowered to where hardly a known good lies.
+def threshold_in_doubt(scores: NDArray[np.float64], doubt: Doubt, *, fpr_budget: float) -> Threshold:
+    """`conformal_threshold` of a reference that nobody verified, lowered to where hardly a known good lies.
 
     Defects that nobody noticed stand at the upper end of a reference and lift a threshold of 1 % over most of what it is
-    there for, but hardly touch its bulk. The known goods, scored by another version, are brought there by median and MAD, and
-    the threshold is no higher than the score that a `KNOWN_SHARE` of the budget of them exceeds. With too few known goods to
-    promise so little it stays as it is.
+    there for, but hardly touch its bulk. The known goods, scored by another version, are brought there by median and MAD; the
+    threshold is no higher than the score that a `KNOWN_SHARE` of the budget of them exceeds. It is never lowered beneath more
+    scores than the budget and the expected defects are, and stays where there are too few known goods to promise so little.
 
     Args:
-        threshold: of ``scores``.
         scores: (n,) the reference.
-        known: (m,) a reference of goods that somebody vouches for, by the version before.
+        doubt: what is known of it.
         fpr_budget: accepted share of rejected good images.
+
+    Raises:
+        TooFewImages, DetectorError: as `conformal_threshold`.
     """
-    if known.size < MIN_REFERENCE:
-        return threshold
-    most = conformal_threshold(known, fpr_budget=KNOWN_SHARE * fpr_budget)
-    if most.promised_fpr > KNOWN_SHARE * fpr_budget:
-        return threshold
+    usual = conformal_threshold(scores, fpr_budget=fpr_budget, n_above=doubt.n_above)
+    if doubt.known.size < MIN_REFERENCE or not doubt.n_defects:
+        return usual
+    most = conformal_threshold(doubt.known, fpr_budget=KNOWN_SHARE * fpr_budget)
+    known_centre, known_spread = robust(doubt.known)
+    if most.promised_fpr > KNOWN_SHARE * fpr_budget + 1e-12 or most.value <= known_centre:
+        return usual
     centre, spread = robust(scores)
-    known_centre, known_spread = robust(known)
     limit = centre + (most.value - known_centre) * spread / known_spread
-    return replace(threshold, value=min(threshold.value, limit))
+    return _lowered(usual, scores, limit, fpr_budget=fpr_budget, n_defects=doubt.n_defects, n_above=doubt.n_above)
+
+
+def threshold_with_defects(scores: NDArray[np.float64], n_defects: int, *, fpr_budget: float) -> Threshold:
+    """`conformal_threshold` of a reference of which so many of the highest scores are taken for defects'."""
+    usual = conformal_threshold(scores, fpr_budget=fpr_budget)
+    return _lowered(usual, scores, -math.inf, fpr_budget=fpr_budget, n_defects=n_defects, n_above=0)
+
+
+def n_taken_for_defects(scores: NDArray[np.float64], threshold: float, *, fpr_budget: float) -> int:
+    """How many scores of a reference lie above its threshold besides those that the budget explains.
+
+    >>> n_taken_for_defects(np.arange(1.0, 101.0), 90.0, fpr_budget=0.05)
+    6
+    """
+    rank = min(scores.size, math.ceil((scores.size + 1) * (1.0 - fpr_budget) - 1e-9))
+    return max(0, int((scores > threshold).sum()) - (scores.size - rank))
+
+
+def _lowered(
+    usual: Threshold, scores: NDArray[np.float64], limit: float, *, fpr_budget: float, n_defects: int, n_above: int
+) -> Threshold:
+    """At the limit, but above no more scores than the budget and ``n_defects`` are, and never above `usual`."""
+    share = min(fpr_budget + n_defects / scores.size, 0.5)
+    least = conformal_threshold(scores, fpr_budget=share, n_above=n_above).value
+    value = min(usual.value, max(limit, least))
+    n_all = scores.size + n_above
+    rejected = (int((scores > value).sum()) + n_above + 1) / (n_all + 1)
+    return Threshold(value, max(usual.promised_fpr, rejected) if value < usual.value else usual.promised_fpr)
 
 
 def robust(scores: NDArray[np.float64]) -> tuple[float, float]:

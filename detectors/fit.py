@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.calibration import conformal_threshold, n_held_out, no_higher_than_known
+from detectors.calibration import Doubt, conformal_threshold, n_held_out, threshold_in_doubt
 from detectors.disturbances.responses import MOST_IMAGES, measure_responses
 from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.photographs.covariates import COVARIATE_NAMES, measure_appearance
@@ -99,8 +99,7 @@ def fit_version(
     checkpoint: Path | None = None,
     core: Sequence[PreparedImage] = (),
     held_back: Sequence[PreparedImage] = (),
-    n_above: int = 0,
-    known_scores: NDArray[np.float64] | None = None,
+    doubt: Doubt | None = None,
 ) -> DetectorVersion:
     """A calibrated version from prepared good images.
 
@@ -117,8 +116,7 @@ def fit_version(
             stand neither in the reference nor in the mean image.
         held_back: photographs of these conditions that are not learned from, since some may be defects; they stand in the reference,
             as the fitted model scores them.
-        n_above: images left out for scoring high, as `conformal_threshold` counts them.
-        known_scores: the reference of the version before, where nobody verified `goods`: `no_higher_than_known`.
+        doubt: where nobody verified `goods`.
     """
     images = goods.prepared
     learned = (*images, *core)
@@ -133,9 +131,11 @@ def fit_version(
     reference_scores = np.concatenate(
         [reference_scores, [fitted.model.score(image.canvas).score for image in held_back]]
     )
-    threshold = conformal_threshold(reference_scores, fpr_budget=fpr_budget, n_above=n_above)
-    if known_scores is not None:
-        threshold = no_higher_than_known(threshold, reference_scores, known_scores, fpr_budget=fpr_budget)
+    threshold = (
+        conformal_threshold(reference_scores, fpr_budget=fpr_budget)
+        if doubt is None
+        else threshold_in_doubt(reference_scores, doubt, fpr_budget=fpr_budget)
+    )
     template = PartTemplate.of([image.small for image in images])
     in_reference = [*(images[i] for i in reference_index), *held_back]
     measured = [image.appearance | measure_position(image.small, template) for image in in_reference]

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.calibration import conformal_threshold
+from detectors.calibration import threshold_with_defects
 from detectors.fit import GoodImages
 from detectors.photographs.canvases import Canvases
 from detectors.photographs.covariates import COVARIATE_NAMES
@@ -34,7 +34,8 @@ def grow_version(
     """The version with ``goods`` added to what it knows, its reference and its threshold.
 
     The mean image that positions are measured against, and the responses, stay the version's. In the reference the added
-    images come last; ``n_added`` in the provenance says how many they are.
+    images come last; ``n_added`` in the provenance says how many they are. What the version took for defects in its reference
+    stays that.
 
     Args:
         version: of a family that grows.
@@ -70,7 +71,7 @@ def grow_version(
     return replace(
         version,
         model=grown.model,
-        threshold=conformal_threshold(scores, fpr_budget=fpr_budget),
+        threshold=threshold_with_defects(scores, version.n_taken_for_defects, fpr_budget=fpr_budget),
         reference_scores=scores,
         reference_covariates={
             name: np.concatenate(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.calibration import Threshold
+from detectors.calibration import Threshold, n_taken_for_defects
 from detectors.disturbances.responses import Response
 from detectors.photographs.covariates import measure_covariates
 from detectors.photographs.framing import Framing
@@ -56,6 +57,17 @@ class DetectorVersion:
     reference_covariates: Mapping[str, NDArray[np.float64]]
     provenance: Mapping[str, object]
     responses: tuple[Response, ...] = ()
+
+    @property
+    def n_taken_for_defects(self) -> int:
+        """Of the reference's images, above the threshold."""
+        budget = cast("float", self.provenance.get("fpr_budget", self.threshold.promised_fpr))
+        return n_taken_for_defects(self.reference_scores, self.threshold.value, fpr_budget=budget)
+
+    @property
+    def good_scores(self) -> NDArray[np.float64]:
+        """(m,) ascending: the reference without what was taken for defects in it."""
+        return np.sort(self.reference_scores)[: self.reference_scores.size - self.n_taken_for_defects]
 
     def score_along(self, pixels: Pixels, *, measured: Mapping[str, float]) -> ScoredImage:
         """Judge a photograph that another version of the line has measured: what depends on no template is taken over."""

@@ -30,10 +30,10 @@ def alert_of_check(workspace: Workspace, checked: CheckedLine) -> None:
         )
 
 
-def alert_of_failure(workspace: Workspace, failed: FailedLine, night: date, *, was_checked: bool) -> None:
+def alert_of_failure(workspace: Workspace, failed: FailedLine, night: date) -> None:
     """Tell once a night that a line could not be checked, or what follows from its check not be done: silence would look
     like a good night."""
-    step = "response" if was_checked else "check"
+    step = "check" if failed.checked is None else "response"
     with workspace.database.session() as session:
         outbox.enqueue(
             session,

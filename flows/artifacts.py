@@ -61,7 +61,7 @@ def _row(row: Mapping[str, Any]) -> str:
     shown = "–" if shift is None else f"{shift:+.2f}"
     interval = "–" if low is None or high is None else f"{low:+.2f} … {high:+.2f}"
     return (
-        f"| {row['line']} | {check['verdict']} | {check['n']} | {shown} | {interval} | {row['action']} | "
+        f"| {row['line']} | {check['verdict']} | {check['n']} | {shown} | {interval} | {row.get('error') or row['action']} | "
         f"{row['champion']} |"
     )
 

@@ -42,10 +42,12 @@ class CheckedLine:
 
 @dataclass(frozen=True, slots=True)
 class FailedLine:
-    """A line that could not be checked, and why: the others of the night are checked all the same."""
+    """A line that could not be checked, or not be responded to, and why: the others of the night are, all the same."""
 
     line: str
     error: HalfsigmaError
+    checked: CheckedLine | None = None
+    """None where the check failed."""
 
 
 def check_lines(

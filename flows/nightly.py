@@ -74,16 +74,12 @@ def nightly(night: date | None = None, line_names: list[str] | None = None) -> d
         names = line_names or _deployed_lines(workspace)
         judged_night = night or _last_complete_night(workspace, names)
         checked, failed = check_task(workspace, names, judged_night) if names else ([], [])
-        rows: list[dict[str, Any]] = []
         for each in checked:
             logger.info("%s: %s. %s", each.line, each.verdict.kind, each.verdict.explanation)
-            done = respond(workspace, each)
-            if done.error:
-                logger.error("%s could not be responded to: %s", each.line, done.error)
-            rows.append(done.to_dict())
-        for broken in failed:
-            logger.error("%s could not be checked: %s", broken.line, broken.error.message)
-            rows.append(_tell_of_failure(workspace, broken, judged_night).to_dict())
+        rows = [each.to_dict() for each in respond_to_all(workspace, checked, failed, judged_night)]
+        for row in rows:
+            if row["error"]:
+                logger.error("%s: %s", row["line"], row["error"])
         plots = publish_task(workspace, checked)
         delivery = deliver_task(workspace)
         logger.info("alerts: %s", delivery)
@@ -129,12 +125,18 @@ def deliver_task(workspace: Workspace) -> str:
     return f"{sent.n_delivered} delivered, {sent.n_retried_later} to be tried again, {sent.n_dead} given up"
 
 
-def respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
-    """What follows from a check; where that fails it is told, and done when the night is run again."""
-    try:
-        return _respond(workspace, checked)
-    except HalfsigmaError as error:
-        return _tell_of_failure(workspace, FailedLine(checked.line, error), checked.verdict.night, checked)
+def respond_to_all(
+    workspace: Workspace, checked: Sequence[CheckedLine], failed: Sequence[FailedLine], night: date
+) -> list[LineNight]:
+    """What follows from each check. What failed is told when every line has had its response, and done when the night is run
+    again."""
+    done, failed = [], list(failed)
+    for each in checked:
+        try:
+            done.append(_respond(workspace, each))
+        except HalfsigmaError as error:
+            failed.append(FailedLine(each.line, error, each))
+    return done + [_tell_of_failure(workspace, each, night) for each in failed]
 
 
 def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
@@ -155,11 +157,11 @@ def _respond(workspace: Workspace, checked: CheckedLine) -> LineNight:
     return LineNight(checked.line, checked, action, outcome, champion, probation=probation, held_back=held)
 
 
-def _tell_of_failure(
-    workspace: Workspace, failed: FailedLine, night: date, checked: CheckedLine | None = None
-) -> LineNight:
-    alert_of_failure(workspace, failed, night, was_checked=checked is not None)
-    return LineNight(failed.line, checked, "alert", None, _champion(workspace, failed.line), failed.error.message)
+def _tell_of_failure(workspace: Workspace, failed: FailedLine, night: date) -> LineNight:
+    alert_of_failure(workspace, failed, night)
+    return LineNight(
+        failed.line, failed.checked, "alert", None, _champion(workspace, failed.line), failed.error.message
+    )
 
 
 def _champion(workspace: Workspace, line_name: str) -> int | None:

@@ -83,6 +83,8 @@ def check_for_people(document: Mapping[str, Any]) -> None:
 
 def nightly_for_people(document: Mapping[str, Any]) -> None:
     """One row a line, then what each retrain came to."""
+    from rich.console import Console
+
     rows = []
     for each in document["lines"]:
         check = each["check"] or {}
@@ -98,6 +100,11 @@ def nightly_for_people(document: Mapping[str, Any]) -> None:
             }
         )
     rows_table(rows, ("line", "verdict", "images", "bulk shift", "action", "retrain", "champion"))
+    for each in document["lines"]:
+        if each["check"] and each["error"]:
+            Console().print(
+                f"{each['line']}: the response failed, and is made when the night is run again: {each['error']}"
+            )
     for each in document["lines"]:
         if each["retrain"] and each["retrain"]["gates"]:
             rows_table(each["retrain"]["gates"], ("name", "passed", "value", "limit", "reason"))

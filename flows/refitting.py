@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 
 from detectors.artifact import load_version, save_version
+from detectors.calibration import Doubt
 from detectors.families.names import family_named
 from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, scores_of_fitted, with_responses
 from detectors.growing import grow_version
@@ -65,8 +66,9 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
         )
         return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
     training = folder / TRAINING
-    core, n_above = curated_core(curated, champion, progress), int(curated["n_perhaps_good"])
-    challenger = _fit_goods(goods, held_back, core, champion, line, progress, training, n_above)
+    core = curated_core(curated, champion, progress)
+    doubt = Doubt(champion.good_scores, int(curated.get("n_defects", 0)), int(curated["n_perhaps_good"]))
+    challenger = _fit_goods(goods, held_back, core, champion, line, progress, training, doubt)
     candidates = [each.sha256 for each in goods.prepared]
     outliers = second_look(
         scores_of_fitted(challenger, goods),
@@ -77,14 +79,15 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     if suspects:
         curated = leave_out(curated, suspects)
         goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in suspects))
-        challenger = _fit_goods(goods, held_back, core, champion, line, progress, training, n_above)
+        doubt = replace(doubt, n_defects=max(doubt.n_defects - len(suspects), 0))
+        challenger = _fit_goods(goods, held_back, core, champion, line, progress, training, doubt)
     retrain_files.write_json(folder / CURATED, curated)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
     challenger = replace(challenger, provenance={**challenger.provenance, "transferred": curated["transferred"]})
     probes = _probes([Path(path) for path in curated["chosen"].values()])
     fewer = _without(goods, probes)
-    n_above_fewer = round(n_above * len(fewer.prepared) / len(goods.prepared))
-    twin = _fit_goods(fewer, held_back, core, champion, line, progress, training, n_above_fewer)
+    doubt = doubt.of_share(len(fewer.prepared) / len(goods.prepared))
+    twin = _fit_goods(fewer, held_back, core, champion, line, progress, training, doubt)
     n_fit = sum(each.sha256 not in held_back for each in goods.prepared) + len(core)
     return _fitted(workspace, retrain, challenger, twin, probes, n_fit=n_fit, curation=summary_of(curated))
 
@@ -124,7 +127,7 @@ def _fit_goods(
     line: Line,
     progress: Progress,
     training: Path,
-    n_above: int,
+    doubt: Doubt,
 ) -> DetectorVersion:
     """A family that is trained goes on from the champion, the twin too, which has seen none of the probes."""
     learned = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in held_back))
@@ -139,8 +142,7 @@ def _fit_goods(
         checkpoint=training,
         core=core,
         held_back=[each for each in goods.prepared if each.sha256 in held_back],
-        n_above=n_above,
-        known_scores=champion.reference_scores,
+        doubt=doubt,
     )
 
 

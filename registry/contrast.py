@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from detectors.calibration import MAD_TO_SD
 from registry.gates import KIND_CONFIDENCE, Gate
 
 MOST_LOSS_SD = 3.0
@@ -18,7 +19,6 @@ KIND_NOISE_SD = 0.2
 0.21 with 16 to 57 images (benchmarks/gates_on_tiles.py)."""
 LEAST_NOISE = 0.01
 """Change of an image's contrast that two fits may differ by and still be called the same."""
-NORMAL_SD_PER_MAD = 1.4826
 LEAST_GOODS = 60
 """Fresh goods without which the noise of two fits is not known well enough to refuse anybody by it: by simulation an equal
 challenger would be refused 6 times in a hundred with 30, 2.6 with 60, once with 150."""
@@ -55,7 +55,7 @@ def contrast_gate(
         return None
     changes = np.log(challenger_good / champion_good)
     usual = np.median(changes)
-    noise = max(NORMAL_SD_PER_MAD * float(np.median(np.abs(changes - usual))), LEAST_NOISE)
+    noise = max(MAD_TO_SD * float(np.median(np.abs(changes - usual))), LEAST_NOISE)
     losses = (usual - np.log(challenger_defect / champion_defect)) / noise
     names = np.array(kinds)
     z = float(norm.isf((1.0 - KIND_CONFIDENCE) / len(set(kinds))))

@@ -76,6 +76,8 @@ class Curation:
     defect_share: float = 0.0
     n_perhaps_good: int = 0
     """Suspects that may be good: the threshold must not profit from their absence."""
+    n_defects: int = 0
+    """Expected among those chosen, held back or not."""
     held_back: frozenset[str] = frozenset()
     """SHA-256 of those chosen that are not learned from, but stand in the reference: most of them are good."""
     to_look_at: tuple[Candidate, ...] = field(default=())
@@ -158,6 +160,7 @@ def curate(
         n_sure = max(round(sure_share * (len(distinct) + known)) - known, 0)
         n_perhaps_good = max(len(distinct) - len(kept) - n_sure, 0)
     n_gone = len(distinct) - len(kept) + known
+    n_defects = max(math.ceil(defect_share * (len(distinct) + known) - 1e-9) - n_gone, 0)
     limit = min(
         (judge.scores[each] for each, reason in left_out.items() if reason.startswith(SUSPECT)), default=math.inf
     )
@@ -181,6 +184,7 @@ def curate(
         judge,
         defect_share=defect_share,
         n_perhaps_good=n_perhaps_good,
+        n_defects=n_defects,
         held_back=held_back,
         to_look_at=to_look_at,
         waits=_waits(sure_share, to_look_at),

@@ -35,6 +35,7 @@ from registry.gates import (
 
 ROUND_TRIP_IMAGES = 5
 LATENCY_IMAGES, LATENCY_ROUNDS = 20, 3
+"""Other programs that begin in between are over by the third round, or slow both."""
 
 
 @dataclass(frozen=True, slots=True)

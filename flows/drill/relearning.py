@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
+from detectors.calibration import Doubt
 from detectors.disturbances.specimens import prepared_score
 from detectors.fit import GoodImages, PreparedImage, fit_version
 from detectors.protocol import Detector
@@ -70,7 +71,7 @@ def relearn(exposure: Exposure, champion: DetectorVersion, recipe: Recipe, *, de
         fpr_budget=recipe.fpr_budget,
         seed=recipe.seed,
         warm_start=champion,
-        known_scores=champion.reference_scores,
+        doubt=Doubt(champion.good_scores, curation.n_defects, curation.n_perhaps_good),
     )
     found = figures(
         scores_of(challenger, exposure.held_out),

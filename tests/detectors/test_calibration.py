@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from detectors.calibration import MIN_REFERENCE, conformal_threshold, fold_of, no_higher_than_known
+from detectors.calibration import (
+    MIN_REFERENCE,
+    Doubt,
+    conformal_threshold,
+    fold_of,
+    n_taken_for_defects,
+    robust,
+    threshold_in_doubt,
+    threshold_with_defects,
+)
 from halfsigma import DetectorError, TooFewImages
 
 BUDGETS = st.sampled_from([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
@@ -96,24 +105,51 @@ def _reference(n: int, *, n_defects: int = 0, centre: float = 10.0, spread: floa
 
 
 def test_defects_in_a_reference_lift_its_threshold_no_higher_than_known_goods_lie() -> None:
-    """Known goods: 3 of 600 may be exceeded, (601)(1 − 1 % / 3) = 599, the second largest: normal(1 − 1.5 / 600) = 2.807."""
-    known = _reference(600, centre=50.0, spread=4.0)
-    doubtful = _reference(300, n_defects=30)
+    """Known goods: 3 of 600 may be exceeded, the rank of 601 × (1 − 0.5 %) is 598, the third largest: normal(1 − 2.5 / 600) = 2.638."""
+    known, doubtful = _reference(600, centre=50.0, spread=4.0), _reference(300, n_defects=30)
     lifted = conformal_threshold(doubtful, fpr_budget=0.01)
+    found = threshold_in_doubt(doubtful, Doubt(known, n_defects=40), fpr_budget=0.01)
+    centre, spread = robust(doubtful)
     assert lifted.value > 18.0
-    found = no_higher_than_known(lifted, doubtful, known, fpr_budget=0.01)
-    assert found.value < 10.0 + 1.15 * 2.807 + 0.3
-    assert (10.0 + norm.isf(0.01) < found.value) and found.promised_fpr == lifted.promised_fpr
+    assert found.value == pytest.approx(centre + 2.638 * spread, abs=0.02)
+    above = int((doubtful > found.value).sum())
+    assert above >= 30 and found.promised_fpr == (above + 1) / 331
+    assert n_taken_for_defects(doubtful, found.value, fpr_budget=0.01) == above - 2
 
 
-def test_known_goods_never_lift_a_threshold_and_lower_none_of_a_reference_without_defects() -> None:
+def test_no_threshold_is_lowered_beneath_more_scores_than_the_budget_and_the_expected_defects_are() -> None:
+    """Good parts whose scores have a longer tail than before are no defects because known goods had none."""
+    known, doubtful = _reference(600), _reference(300, n_defects=30)
+    for n_defects in (0, 1, 7):
+        found = threshold_in_doubt(doubtful, Doubt(known, n_defects), fpr_budget=0.01)
+        assert found.value == conformal_threshold(doubtful, fpr_budget=0.01 + n_defects / 330).value
+        assert (doubtful > found.value).sum() == 2 + n_defects
+        assert n_taken_for_defects(doubtful, found.value, fpr_budget=0.01) == n_defects
+
+
+def test_known_goods_never_lift_a_threshold() -> None:
     clean, known = _reference(400), _reference(300, centre=3.0, spread=0.5)
     threshold = conformal_threshold(clean, fpr_budget=0.01)
-    assert no_higher_than_known(threshold, clean, known, fpr_budget=0.01) == threshold
+    assert threshold_in_doubt(clean, Doubt(known, n_defects=20), fpr_budget=0.01) == threshold
 
 
-@pytest.mark.parametrize("n", [0, 19, 99, 298])
-def test_too_few_known_goods_say_nothing_of_a_third_of_the_budget(n: int) -> None:
+@pytest.mark.parametrize("known", [_reference(0), _reference(19), _reference(99), _reference(198), np.full(300, 5.0)])
+def test_too_few_known_goods_or_such_as_are_all_alike_say_nothing(known: NDArray[np.float64]) -> None:
     doubtful = _reference(300, n_defects=30)
-    lifted = conformal_threshold(doubtful, fpr_budget=0.01)
-    assert no_higher_than_known(lifted, doubtful, _reference(n), fpr_budget=0.01) == lifted
+    assert threshold_in_doubt(doubtful, Doubt(known, n_defects=30), fpr_budget=0.01) == conformal_threshold(
+        doubtful, fpr_budget=0.01
+    )
+
+
+@pytest.mark.parametrize(("n", "budget"), [(199, 0.01), (99, 0.02), (399, 0.005)])
+def test_just_enough_known_goods_are_enough(n: int, budget: float) -> None:
+    doubtful = _reference(400, n_defects=40)
+    lowered = threshold_in_doubt(doubtful, Doubt(_reference(n), n_defects=40), fpr_budget=budget)
+    assert lowered.value < conformal_threshold(doubtful, fpr_budget=budget).value
+
+
+def test_what_was_taken_for_defects_stays_that_when_a_reference_grows() -> None:
+    doubtful, added = _reference(300, n_defects=30), _reference(50)
+    grown = threshold_with_defects(np.concatenate([doubtful, added]), 30, fpr_budget=0.01)
+    assert grown.value < 14.0 < conformal_threshold(np.concatenate([doubtful, added]), fpr_budget=0.01).value
+    assert threshold_with_defects(added, 0, fpr_budget=0.05) == conformal_threshold(added, fpr_budget=0.05)

@@ -113,7 +113,7 @@ class Plant:
         """A night and its run."""
         self.photograph(night)
         for _ in range(times):
-            done = nightly.respond(self.workspace, check_line(self.workspace, LINE, night=night))
+            done = nightly._respond(self.workspace, check_line(self.workspace, LINE, night=night))
         return done
 
     def configure(self, **counted: int) -> None:

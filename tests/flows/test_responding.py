@@ -28,10 +28,12 @@ def test_a_response_that_fails_is_told_as_such_beside_its_check_and_done_when_th
         checked = check_line(plant.workspace, LINE, night=night)
         with monkeypatch.context() as patch:
             patch.setattr(nightly.retraining, "retrain", away)
-            done = [nightly.respond(plant.workspace, checked).to_dict() for _ in range(2)]
-        for row in done:
+            rows = [nightly.respond_to_all(plant.workspace, [checked], [], night) for _ in range(2)]
+        for (done,) in rows:
+            row = done.to_dict()
             assert (row["action"], row["error"], row["champion"]) == ("alert", "the registry is away", 1)
             assert row["check"]["verdict"] == "drift"
         assert plant.told() == {"drift": 1, "response_failed": 1}
-        assert nightly.respond(plant.workspace, checked).retrain == {"id": 1, "state": "promoted"}
+        (done,) = nightly.respond_to_all(plant.workspace, [checked], [], night)
+        assert (done.retrain, done.error) == ({"id": 1, "state": "promoted"}, None)
         assert plant.champion() == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -188,6 +189,7 @@ def test_a_judge_that_knows_the_conditions_names_the_defects_that_the_champion_c
     assert gone >= set(range(270, 282)) and len(gone) <= 30
     assert curation.limit <= 12.0 and not curation.waits
     assert len(gone) - 12 <= curation.n_perhaps_good <= len(gone)
+    assert curation.n_defects == max(math.ceil(curation.defect_share * 282) - len(gone), 0)
     assert all("to drift transfer" in reason for reason in curation.left_out.values())
     assert not {k for k in _reasons(_curate(candidates), candidates) if k >= 270} >= {270, 281}
 
