@@ -31,7 +31,7 @@ MAX_UNSEEN_SHARE = 0.05
 """A night of which more is expected to be defective is learned from when a person has looked at what is most suspicious."""
 SUSPECT = "suspect"
 """How the reason begins for which a suspect is left out."""
-HELD_BACK_SHARE = 0.08
+HELD_BACK_SHARE = 0.04
 """Of the images, besides the estimated share of defects: the most suspicious ones are not learned from where verified goods are
 learned from as well. What is rare among goods comes from those; a defect that looks like a rare good comes from nowhere."""
 SAID_SHARE = 0.2
