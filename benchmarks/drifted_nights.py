@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from benchmarks.closed_loop_on_tiles import Image, prepared
-from benchmarks.labelled_parts import LabelledPart, bricks, tiles
+from benchmarks.labelled_parts import LabelledPart, bricks_of_a_night, tiles
 from detectors.backbones.backbone import BackboneSpec
 from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Changes, Disturbance, describe, disturb
@@ -62,8 +62,8 @@ TRANSFERRED: dict[str, tuple[Disturbance, ...]] = {
 }
 """The other kinds that attribution names: for the table of drift transfer alone."""
 PARTS: dict[str, Callable[[int], LabelledPart]] = {
-    "tiles": lambda seed: tiles(N_FIT, seed=seed),
-    "bricks": lambda seed: bricks(N_FIT, n_good=N_NIGHT + N_HELD_OUT, n_defects=MOST_DEFECTS + 225, seed=seed),
+    "tiles": lambda seed: _shuffled(tiles(N_FIT, seed=seed), seed),
+    "bricks": lambda seed: bricks_of_a_night(N_FIT, N_NIGHT, N_HELD_OUT, MOST_DEFECTS, 225, seed=seed),
 }
 """What a seed's images are drawn from."""
 
@@ -109,15 +109,11 @@ class Station:
     """The images of one seed, and the champion that was fitted on some of them."""
 
     def __init__(self, part: LabelledPart, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        others = [part.good[i] for i in rng.permutation(len(part.good))]
-        shuffled = rng.permutation(len(part.defects))
         self.seed = seed
         self.fitted = list(part.fit)
-        self.night, self.held_good = others[:N_NIGHT], others[N_NIGHT : N_NIGHT + N_HELD_OUT]
-        self.mixed_in = [part.defects[i] for i in shuffled[:MOST_DEFECTS]]
-        self.held_defect = [part.defects[i] for i in shuffled[MOST_DEFECTS:]]
-        self.kinds = np.array([part.kinds[i] for i in shuffled[MOST_DEFECTS:]])
+        self.night, self.held_good = part.good[:N_NIGHT], part.good[N_NIGHT : N_NIGHT + N_HELD_OUT]
+        self.mixed_in, self.held_defect = part.defects[:MOST_DEFECTS], part.defects[MOST_DEFECTS:]
+        self.kinds = np.array(part.kinds[MOST_DEFECTS:])
         runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD)
         material = prepared(self.fitted, Framing(256))
         version = fit_version(material, family=PatchCore, runtime=runtime, fpr_budget=0.01, seed=seed)
@@ -185,6 +181,19 @@ class Station:
             responses=tuple(Response.from_json(each.to_json()) for each in self.champion.responses),
         )
         return judge_lines([(reference, [window])])[0]
+
+
+def _shuffled(part: LabelledPart, seed: int) -> LabelledPart:
+    """Goods and defects in an order drawn by the seed: the first of both are the night's."""
+    rng = np.random.default_rng(seed)
+    goods, defects = rng.permutation(len(part.good)), rng.permutation(len(part.defects))
+    return replace(
+        part,
+        good=[part.good[i] for i in goods],
+        defects=[part.defects[i] for i in defects],
+        masks=[part.masks[i] for i in defects],
+        kinds=[part.kinds[i] for i in defects],
+    )
 
 
 def n_defects(share: float) -> int:

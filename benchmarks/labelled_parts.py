@@ -81,26 +81,58 @@ def tiles(n_fit: int, *, seed: int) -> LabelledPart:
 def bricks(n_fit: int, *, n_good: int = 300, n_defects: int = 300, seed: int) -> LabelledPart:
     """Cuts of a photograph of bricks, with some light and noise of their own, and painted defects of five kinds."""
     rng = np.random.default_rng(seed)
-    path = Path(skimage.__file__).parent / "data" / "brick.png"
-    whole = _read(path)
-    split = round(_UPPER_SHARE * len(whole))
-    upper, lower = whole[:split], whole[split:]
-    defects, masks, kinds = [], [], []
-    for number in range(n_defects):
-        light = _cut(lower, rng)[..., 0].astype(np.float32) / np.float32(255)
-        kind = list(KINDS)[number % len(KINDS)]
-        everywhere = np.ones_like(light)
-        spoilt = add_defect(light, everywhere, rng, kind=kind, size=float(rng.uniform(*_DEFECT_SIZE)))
-        defects.append(np.repeat(np.rint(spoilt.light * 255).astype(np.uint8)[..., None], 3, axis=2))
-        masks.append(spoilt.mask)
-        kinds.append(kind)
-    return LabelledPart(
-        "bricks (scikit-image)",
+    upper, lower = _wall()
+    return _of_bricks(
         fit=[_cut(upper, rng) for _ in range(n_fit)],
         good=[_cut(lower, rng) for _ in range(n_good)],
-        defects=defects,
-        masks=masks,
-        kinds=kinds,
+        spoilt=[_spoilt(lower, number, rng) for number in range(n_defects)],
+    )
+
+
+def bricks_of_a_night(
+    n_fit: int, n_night: int, n_judged: int, n_night_defects: int, n_judged_defects: int, *, seed: int
+) -> LabelledPart:
+    """As `bricks`, the lower rows in two: a night is cut from the left half, what judges from the right one.
+
+    In ``good`` and ``defects`` those of the night come first.
+    """
+    rng = np.random.default_rng(seed)
+    upper, lower = _wall()
+    left, right = lower[:, : lower.shape[1] // 2], lower[:, lower.shape[1] // 2 :]
+    return _of_bricks(
+        fit=[_cut(upper, rng) for _ in range(n_fit)],
+        good=[_cut(left, rng) for _ in range(n_night)] + [_cut(right, rng) for _ in range(n_judged)],
+        spoilt=[_spoilt(left, number, rng) for number in range(n_night_defects)]
+        + [_spoilt(right, number, rng) for number in range(n_judged_defects)],
+    )
+
+
+Spoilt = tuple[Image, Mask, str]
+
+
+def _wall() -> tuple[Image, Image]:
+    """Its upper and its lower rows."""
+    whole = _read(Path(skimage.__file__).parent / "data" / "brick.png")
+    split = round(_UPPER_SHARE * len(whole))
+    return whole[:split], whole[split:]
+
+
+def _spoilt(photograph: Image, number: int, rng: np.random.Generator) -> Spoilt:
+    """A cut with a painted defect, its mask and its kind: the kinds by turns."""
+    light = _cut(photograph, rng)[..., 0].astype(np.float32) / np.float32(255)
+    kind = list(KINDS)[number % len(KINDS)]
+    found = add_defect(light, np.ones_like(light), rng, kind=kind, size=float(rng.uniform(*_DEFECT_SIZE)))
+    return np.repeat(np.rint(found.light * 255).astype(np.uint8)[..., None], 3, axis=2), found.mask, kind
+
+
+def _of_bricks(*, fit: Sequence[Image], good: Sequence[Image], spoilt: Sequence[Spoilt]) -> LabelledPart:
+    return LabelledPart(
+        "bricks (scikit-image)",
+        fit=fit,
+        good=good,
+        defects=[image for image, _, _ in spoilt],
+        masks=[mask for _, mask, _ in spoilt],
+        kinds=[kind for _, _, kind in spoilt],
     )
 
 
