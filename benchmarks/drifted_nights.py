@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from benchmarks.closed_loop_on_tiles import Image, prepared
-from benchmarks.labelled_parts import LabelledPart, bricks_of_a_night, tiles
+from benchmarks.labelled_parts import LabelledPart, bricks_alike, tiles
 from detectors.backbones.backbone import BackboneSpec
 from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Changes, Disturbance, describe, disturb
@@ -63,7 +63,7 @@ TRANSFERRED: dict[str, tuple[Disturbance, ...]] = {
 """The other kinds that attribution names: for the table of drift transfer alone."""
 PARTS: dict[str, Callable[[int], LabelledPart]] = {
     "tiles": lambda seed: _shuffled(tiles(N_FIT, seed=seed), seed),
-    "bricks": lambda seed: bricks_of_a_night(N_FIT, N_NIGHT, N_HELD_OUT, MOST_DEFECTS, 225, seed=seed),
+    "bricks": lambda seed: bricks_alike(N_FIT, n_good=N_NIGHT + N_HELD_OUT, n_defects=MOST_DEFECTS + 225, seed=seed),
 }
 """What a seed's images are drawn from."""
 

@@ -89,21 +89,18 @@ def bricks(n_fit: int, *, n_good: int = 300, n_defects: int = 300, seed: int) ->
     )
 
 
-def bricks_of_a_night(
-    n_fit: int, n_night: int, n_judged: int, n_night_defects: int, n_judged_defects: int, *, seed: int
-) -> LabelledPart:
-    """As `bricks`, the lower rows in two: a night is cut from the left half, what judges from the right one.
+def bricks_alike(n_fit: int, *, n_good: int, n_defects: int, seed: int) -> LabelledPart:
+    """As `bricks`, but everything is cut from anywhere: goods to fit on and others show the same stretches of wall.
 
-    In ``good`` and ``defects`` those of the night come first.
+    For comparisons of what is learned from a night, in which its goods, the verified ones and those that judge are to differ by
+    nothing but chance, as a line's do. All sides have seen the pixels by which they are judged; an AUROC says nothing in itself.
     """
     rng = np.random.default_rng(seed)
-    upper, lower = _wall()
-    left, right = lower[:, : lower.shape[1] // 2], lower[:, lower.shape[1] // 2 :]
+    wall = np.concatenate(_wall())
     return _of_bricks(
-        fit=[_cut(upper, rng) for _ in range(n_fit)],
-        good=[_cut(left, rng) for _ in range(n_night)] + [_cut(right, rng) for _ in range(n_judged)],
-        spoilt=[_spoilt(left, number, rng) for number in range(n_night_defects)]
-        + [_spoilt(right, number, rng) for number in range(n_judged_defects)],
+        fit=[_cut(wall, rng) for _ in range(n_fit)],
+        good=[_cut(wall, rng) for _ in range(n_good)],
+        spoilt=[_spoilt(wall, number, rng) for number in range(n_defects)],
     )
 
 
