@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from benchmarks.closed_loop_on_tiles import Image, prepared
-from benchmarks.labelled_parts import LabelledPart, bricks_alike, tiles
+from benchmarks.labelled_parts import LabelledPart, bricks_alike, picked, tiles
 from detectors.backbones.backbone import BackboneSpec
 from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Changes, Disturbance, describe, disturb
@@ -186,14 +186,7 @@ class Station:
 def _shuffled(part: LabelledPart, seed: int) -> LabelledPart:
     """Goods and defects in an order drawn by the seed: the first of both are the night's."""
     rng = np.random.default_rng(seed)
-    goods, defects = rng.permutation(len(part.good)), rng.permutation(len(part.defects))
-    return replace(
-        part,
-        good=[part.good[i] for i in goods],
-        defects=[part.defects[i] for i in defects],
-        masks=[part.masks[i] for i in defects],
-        kinds=[part.kinds[i] for i in defects],
-    )
+    return picked(part, rng.permutation(len(part.good)), rng.permutation(len(part.defects)))
 
 
 def n_defects(share: float) -> int:

@@ -54,12 +54,17 @@ def some(part: LabelledPart, n: int, *, seed: int) -> LabelledPart:
     rng = np.random.default_rng(seed)
     good = np.sort(rng.permutation(len(part.good))[:n])
     bad = np.sort(rng.permutation(len(part.defects))[:n])
+    return picked(part, good, bad)
+
+
+def picked(part: LabelledPart, good: NDArray[np.int64], defects: NDArray[np.int64]) -> LabelledPart:
+    """The part with these of its other goods and of its defects, by their places, in this order."""
     return replace(
         part,
         good=[part.good[i] for i in good],
-        defects=[part.defects[i] for i in bad],
-        masks=[part.masks[i] for i in bad],
-        kinds=[part.kinds[i] for i in bad],
+        defects=[part.defects[i] for i in defects],
+        masks=[part.masks[i] for i in defects],
+        kinds=[part.kinds[i] for i in defects],
     )
 
 
