@@ -59,6 +59,7 @@ def request_growth(workspace: Workspace, line_name: str, folder: Path, *, progre
             hint="add some dozens at once: the gates try every third of them",
         )
     with workspace.database.session() as session:
+        _refuse_others(retrains.list_retrains(session, line), number, set(found))
         defects = [sha for sha, image in images.find(session, line, found).items() if image.label == "defect"]
         if defects:
             raise UsageError(
@@ -77,6 +78,16 @@ def request_growth(workspace: Workspace, line_name: str, folder: Path, *, progre
         reason=f"a person added {len(found)} good images",
         document={ADDED: kept},
     )
+
+
+def _refuse_others(rows: list[Retrain], number: int, found: set[str]) -> None:
+    """One that was killed goes on when the same images are given again; others would be labelled and not added."""
+    for row in rows:
+        if row.base_version == number and row.state in retrains.OPEN and set(row.document.get(ADDED, found)) != found:
+            raise IllegalTransition(
+                f"retrain {row.id} of version {number} adds other images and is {row.state}; nothing was added",
+                hint="promote or wait for it, then add these",
+            )
 
 
 def _refuse_a_second(rows: list[Retrain], number: int, night: object) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from detectors.protocol import Progress, no_progress
-from flows import retrain_files
+from flows import retrain_files, vetoes
 from flows.curating import CuratedNight, cleared_document, curate_night, summary_of
 from flows.history import publish_history
 from flows.progress import current_progress
@@ -75,21 +77,29 @@ def run_retrain(
     """
     run = run or (lambda workspace, retrain_id, _: run_step(workspace, retrain_id, progress=current_progress()))
     row = request_retrain(workspace, line_name, night=night, base_version=base_version, reason=reason)
-    while (step := next_step(row.state)) is not None:
-        try:
-            row = run(workspace, row.id, step)
-        except IllegalTransition:  # another process took this step: it goes on with the retrain, this one does not
-            with workspace.database.session() as session:
-                row = retrains.get(session, row.id)
-            break
-        except HalfsigmaError as error:
-            row = fail_retrain(workspace, row.id, reason=error.message)
-        except Exception as error:  # noqa: BLE001  # one line's fault must neither end the night nor hold its retrain
-            _log.exception("%s: the step %r failed", line_name, step)
-            row = fail_retrain(workspace, row.id, reason=f"step {step!r}: unexpected {type(error).__name__}: {error}")
+    try:
+        while (step := next_step(row.state)) is not None:
+            row = _advanced(workspace, row, step, run)
+    except IllegalTransition:  # another process took this step: it goes on with the retrain, this one does not
+        with workspace.database.session() as session:
+            row = retrains.get(session, row.id)
     if row.state == "promoted":
         publish_history(workspace, line_name)
     return Outcome.of(row)
+
+
+def _advanced(workspace: Workspace, row: Retrain, step: str, run: Callable[[Workspace, int, str], Retrain]) -> Retrain:
+    """One step further, or failed; IllegalTransition where another process moved it."""
+    try:
+        return run(workspace, row.id, step)
+    except IllegalTransition:
+        raise
+    except HalfsigmaError as error:
+        reason = error.message
+    except Exception as error:  # noqa: BLE001  # one line's fault must neither end the night nor hold its retrain
+        _log.exception("the step %r of retrain %d failed", step, row.id)
+        reason = f"step {step!r}: unexpected {type(error).__name__}: {error}"
+    return fail_retrain(workspace, row.id, start=row.state, reason=reason)
 
 
 def request_retrain(
@@ -104,21 +114,43 @@ def request_retrain(
     """The retrain of this line, night and version: a new one, or the one there is; a failed one starts again.
 
     While another retrain of the same version is under way or waits for a person, that one is given: a line has one
-    challenger at a time.
+    challenger at a time. But what was killed in an earlier night is given up for this one, and a challenger that learned
+    from what people have called defects since is taken back, and its night is learned again without.
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         under_way = retrains.open_retrain(session, line)
         if under_way is not None and under_way.base_version == base_version:
-            return under_way
+            if under_way.state in retrains.OFFERED:
+                assert under_way.new_version is not None, "what is offered is registered"
+                vetoed = vetoes.learned_defects(workspace, session, line, under_way.new_version)
+                if not vetoed:
+                    return under_way
+                vetoes.reject_offered(workspace, session, line, under_way, reason=vetoes.phrase(vetoed))
+                night = under_way.night
+            elif under_way.night >= night or not _give_up(workspace, session, line, under_way, night=night):
+                return under_way
         retrain = retrains.request(
             session, line, night=night, base_version=base_version, reason=reason, document=document
         )
-        if retrain.state == "failed":
+        is_growth = document is not None and ADDED in document
+        if retrain.state == "failed" or vetoes.may_start_again(workspace, session, line, retrain, is_growth=is_growth):
             retrain = retrains.advance(
-                session, retrain.id, start="failed", to="requested", reason=reason, document=document
+                session, retrain.id, start=retrain.state, to="requested", reason=reason, document=document
             )
         return retrain
+
+
+def _give_up(workspace: Workspace, session: Session, line: Line, retrain: Retrain, *, night: date) -> bool:
+    """End a retrain of an earlier night that no process is at: this night's images say more of how the station is."""
+    try:
+        with retrain_files.alone(workspace, retrain):
+            _fail(
+                session, line, retrain, start=retrain.state, reason=f"it was left unfinished; {night} is learned from"
+            )
+    except IllegalTransition:
+        return False
+    return True
 
 
 def next_step(state: str) -> str | None:
@@ -149,32 +181,42 @@ def run_step(workspace: Workspace, retrain_id: int, *, progress: Progress = no_p
         "register": register_challenger,
         "conclude": conclude,
     }
-    with workspace.database.session() as session:
-        retrain = retrains.get(session, retrain_id)
-        line = next(each for each in lines.list_lines(session) if each.id == retrain.line_id)
-    name = next_step(retrain.state)
-    if name is None:
-        return retrain
-    try:
-        return steps[name](workspace, retrain, line, progress)
-    except TooFewImages as error:
-        return fail_retrain(workspace, retrain_id, reason=error.message)
+    retrain, _ = _with_line(workspace, retrain_id)
+    with retrain_files.alone(workspace, retrain):
+        retrain, line = _with_line(workspace, retrain_id)  # as it is now that nobody else moves it
+        name = next_step(retrain.state)
+        if name is None:
+            return retrain
+        try:
+            return steps[name](workspace, retrain, line, progress)
+        except TooFewImages as error:
+            return fail_retrain(workspace, retrain_id, start=retrain.state, reason=error.message)
 
 
-def fail_retrain(workspace: Workspace, retrain_id: int, *, reason: str) -> Retrain:
-    """Record why a retrain could not go on; it is told, and it may be asked for again."""
+def fail_retrain(workspace: Workspace, retrain_id: int, *, start: str, reason: str) -> Retrain:
+    """Record why a retrain could not go on; it is told, and it may be asked for again.
+
+    Raises:
+        IllegalTransition: it is not in the state ``start`` any more: another process went on with it.
+    """
+    retrain, line = _with_line(workspace, retrain_id)
+    with workspace.database.session() as session:
+        return _fail(session, line, retrain, start=start, reason=reason)
+
+
+def _fail(session: Session, line: Line, retrain: Retrain, *, start: str, reason: str) -> Retrain:
+    failed = retrains.advance(session, retrain.id, start=start, to="failed", reason=reason)
+    document = {"retrain": retrain.id, "state": start, "reason": reason}
+    deployment.tell(
+        session, line, "retrain_failed", actor=deployment.SYSTEM, version=retrain.base_version, document=document
+    )
+    return failed
+
+
+def _with_line(workspace: Workspace, retrain_id: int) -> tuple[Retrain, Line]:
     with workspace.database.session() as session:
         retrain = retrains.get(session, retrain_id)
-        line = next(each for each in lines.list_lines(session) if each.id == retrain.line_id)
-        deployment.tell(
-            session,
-            line,
-            "retrain_failed",
-            actor=deployment.SYSTEM,
-            version=retrain.base_version,
-            document={"retrain": retrain_id, "state": retrain.state, "reason": reason},
-        )
-        return retrains.advance(session, retrain_id, start=retrain.state, to="failed", reason=reason)
+        return retrain, next(each for each in lines.list_lines(session) if each.id == retrain.line_id)
 
 
 def _curate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:

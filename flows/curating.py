@@ -120,7 +120,7 @@ def curate_night(
         suspicion = Suspicion(dict(zip(canvases, found, strict=True)), judge.usual, JUDGE)
     if suspicion is None or not suspicion.fits():
         core, transferred, judge, suspicion = Core(), (), None, None
-    if not core.tonight and line.detector not in HOLDS_SEVERAL_CONDITIONS:
+    if not core.tonight and champion.model.family not in HOLDS_SEVERAL_CONDITIONS:
         core, transferred = Core(), ()
     curation = curate(
         candidates,
@@ -248,10 +248,13 @@ def _look(
 
 
 def leave_out(document: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
-    """The curation's document with the images of `reasons` moved from the chosen to those left out."""
-    chosen = {sha256: path for sha256, path in document["chosen"].items() if sha256 not in reasons}
-    gone = {sha256: reason for sha256, reason in reasons.items() if sha256 in document["chosen"]}
-    return {**document, "chosen": chosen, "left_out": {**document["left_out"], **gone}}
+    """The curation's document with the images of `reasons` moved from the chosen and the core to those left out."""
+    kept = {
+        group: {sha256: path for sha256, path in document[group].items() if sha256 not in reasons}
+        for group in ("chosen", "core")
+    }
+    gone = {sha: reason for sha, reason in reasons.items() if sha in document["chosen"] or sha in document["core"]}
+    return {**document, **kept, "left_out": {**document["left_out"], **gone}}
 
 
 def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:

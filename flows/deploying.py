@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from sqlalchemy.orm import Session
+
+from flows import vetoes
 from flows.history import publish_history
 from flows.workspace import Workspace
-from halfsigma import IllegalTransition, UnknownVersion
-from registry import approval, audit, deployment, lines, promotion, retrains, scores
+from halfsigma import IllegalTransition, RegistryError, UnknownVersion
+from registry import approval, audit, deployment, lines, moves, promotion, retrains, scores
 from registry.deployment import Deployment
+from registry.tables import Line
 
 
 def promote_version(
@@ -23,6 +27,7 @@ def promote_version(
 
     Raises:
         UnknownVersion: there is no such version, or no challenger.
+        RegistryError: it is offered, and learned from images that people have called defects since.
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
@@ -34,6 +39,7 @@ def promote_version(
                 f"line {line_name!r} has no challenger to promote",
                 hint=f"name a version: halfsigma promote {line_name} --version N",
             )
+        _refuse_vetoed(workspace, session, line, wanted)
         person = by or _person()
         people = [person]
         if line.approvals > 1 and wanted != deployed.champion:
@@ -56,7 +62,7 @@ def promote_version(
 
 
 def roll_back(workspace: Workspace, line_name: str) -> dict[str, Any]:
-    """Restore the previous champion.
+    """Restore the previous champion; a rollback that was interrupted is finished, and not followed by a second one.
 
     Raises:
         UnknownVersion: there is none.
@@ -64,16 +70,18 @@ def roll_back(workspace: Workspace, line_name: str) -> dict[str, Any]:
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
-        deployed = deployment.follow(session, line, workspace.store, cache=workspace.cache)
-        after = promotion.rollback(
-            session,
-            line,
-            workspace.store,
-            replaces=deployed.champion,
-            actor=_person(),
-            document={"reason": "a person asked for it"},
-            cache=workspace.cache,
-        )
+        begun = moves.pending(session, line)
+        after = deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        if begun is None or (begun.action, begun.to) != ("rolled_back", after.champion):
+            after = promotion.rollback(
+                session,
+                line,
+                workspace.store,
+                replaces=after.champion,
+                actor=_person(),
+                document={"reason": "a person asked for it"},
+                cache=workspace.cache,
+            )
     publish_history(workspace, line_name)
     return _document(line_name, after, state="rolled_back")
 
@@ -102,7 +110,10 @@ def last_night(workspace: Workspace, line_name: str) -> tuple[int, date]:
         answered = [
             row
             for row in retrains.list_retrains(session, line)
-            if nights and (row.night, row.base_version) == (nights[-1], number) and row.state in retrains.FINAL
+            if nights
+            and (row.night, row.base_version) == (nights[-1], number)
+            and row.state in retrains.FINAL
+            and not vetoes.may_start_again(workspace, session, line, row)
         ]
     if answered:
         raise IllegalTransition(
@@ -148,6 +159,18 @@ def configure_line(
         }
         audit.record(session, actor=_person(), action="configured", line=line, document=document)
     return {"line": line_name, **document}
+
+
+def _refuse_vetoed(workspace: Workspace, session: Session, line: Line, number: int) -> None:
+    offered = retrains.open_retrain(session, line)
+    if offered is None or offered.state not in retrains.OFFERED or offered.new_version != number:
+        return
+    vetoed = vetoes.learned_defects(workspace, session, line, number)
+    if vetoed:
+        raise RegistryError(
+            f"version {number} of line {line.name!r} is not promoted: {vetoes.phrase(vetoed)}",
+            hint=f"learn again without them: halfsigma retrain {line.name}",
+        )
 
 
 def _person() -> str:

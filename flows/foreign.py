@@ -123,13 +123,20 @@ def _parse(row: dict[str, str], *, where: str, time_zone: str) -> _CsvScore:
             f"{where}: captured_at {row['captured_at']!r}, expected like 2026-11-24T02:00:00+01:00",
             hint="nothing was logged; mend the file",
         ) from error
+    image = (row["image"] or "").strip()
+    if not image:
+        raise ScoreError(
+            f"{where}: image is empty, expected a name that tells it from others of the same instant",
+            hint="nothing was logged; give a file name, a part's or a running number",
+        )
     aware = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(time_zone))
-    return _CsvScore(aware.astimezone(UTC), row["image"] or "", score)
+    return _CsvScore(aware.astimezone(UTC), image, score)
 
 
 def _row(row: _CsvScore, *, line: Line, threshold: float) -> ScoreRow:
+    """Known by name and instant: a station may call every photograph ``latest.png``."""
     return ScoreRow(
-        sha256=hashlib.sha256(row.image.encode()).hexdigest(),
+        sha256=hashlib.sha256(f"{row.captured_at.isoformat()} {row.image}".encode()).hexdigest(),
         name=row.image,
         captured_at=row.captured_at,
         night=lines.night_of(row.captured_at, line.time_zone),

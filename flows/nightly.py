@@ -20,7 +20,7 @@ from flows.check import CheckedLine, FailedLine, check_lines, draw_check, publis
 from flows.settings import Settings
 from flows.watching import Watched, held_back, settle_shadow, watch_champion
 from flows.workspace import Workspace, open_workspace
-from halfsigma import HalfsigmaError, StoreError, UnknownVersion
+from halfsigma import HalfsigmaError, RegistryError, StoreError, UnknownVersion
 from registry import deployment, lines, retrains
 from registry.columns import utc_now
 
@@ -136,6 +136,11 @@ def respond_to_all(
             done.append(_respond(workspace, each))
         except HalfsigmaError as error:
             failed.append(FailedLine(each.line, error, each))
+        except OSError as error:  # a full disk
+            told = RegistryError(
+                f"what follows could not be written: {error}", hint="make room, and run the night again"
+            )
+            failed.append(FailedLine(each.line, told, each))
     return done + [_tell_of_failure(workspace, each, night) for each in failed]
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from detectors.artifact import load_version, save_version
 from detectors.calibration import Doubt
-from detectors.families.names import family_named
 from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, scores_of_fitted, with_responses
 from detectors.growing import grow_version
 from detectors.photographs.images import Pixels
@@ -133,7 +132,7 @@ def _fit_goods(
     learned = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in held_back))
     return fit_version(
         learned,
-        family=family_named(line.detector),
+        family=type(champion.model),
         runtime=champion.runtime,
         fpr_budget=line.fpr_budget,
         seed=SEED,
@@ -155,8 +154,7 @@ def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     folder = retrain_files.folder_of(workspace, retrain)
     paths = [Path(path) for path in json.loads((folder / CURATED).read_text())["chosen"].values()]
     with workspace.database.session() as session:
-        golden = images.golden_set(session, line, most=MAX_GOLDEN)
-        n_labelled = len(images.labelled(session, line, "defect"))
+        golden = images.golden_set(session, line, most=max(MAX_GOLDEN, line.min_labels))
     trial = Trial(
         champion=workspace.load(line.name, retrain.base_version),
         challenger=load_version(folder / CHALLENGER),
@@ -164,7 +162,6 @@ def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
         twin=load_version(folder / TWIN),
         probes=_Photographs(sorted(_probes(paths))),
         golden=_Golden(golden),
-        n_labelled=n_labelled,
         least_labels=line.min_labels,
         fitted_scores=json.loads((folder / FITTED).read_text())["scores"],
     )

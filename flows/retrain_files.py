@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from flows.workspace import Workspace
+from halfsigma import IllegalTransition
 from registry import retrains
 from registry.tables import Retrain
 
@@ -24,6 +28,23 @@ ADDED = "added"
 def folder_of(workspace: Workspace, retrain: Retrain) -> Path:
     """Where its files lie."""
     return workspace.work_folder(f"retrain-{retrain.id}")
+
+
+@contextmanager
+def alone(workspace: Workspace, retrain: Retrain) -> Iterator[None]:
+    """While one process is at a retrain's files no other is; the lock goes with the process, however that ends.
+
+    Raises:
+        IllegalTransition: another one is at them.
+    """
+    try:
+        with FileLock(folder_of(workspace, retrain) / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise IllegalTransition(
+            f"retrain {retrain.id} is being worked on by another process",
+            hint="see halfsigma status for how it goes on",
+        ) from error
 
 
 def write_json(path: Path, document: Mapping[str, object]) -> None:

@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import load_version
 from detectors.protocol import Progress
-from flows import retrain_files
+from flows import retrain_files, vetoes
 from flows.fitting import how_made, provenance_tags, version_metrics
 from flows.retrain_files import CHALLENGER, CURATED, GATES, TRAINING, TWIN
 from flows.workspace import Workspace
-from halfsigma import IllegalTransition
+from halfsigma import IllegalTransition, RegistryError
 from registry import approval, audit, deployment, lines, promotion, retrains
 from registry.store import NewVersion
 from registry.tables import Line, Retrain
@@ -82,6 +82,9 @@ def conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Progr
         if champion not in (retrain.base_version, number):
             reason = f"version {champion} became champion meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
+        vetoed = [] if champion == number else vetoes.learned_defects(workspace, session, line, number)
+        if vetoed:
+            raise RegistryError(vetoes.phrase(vetoed), hint=f"learn again without them: halfsigma retrain {line.name}")
         if line.policy == "auto" and line.approvals == 1:
             return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)
         if line.policy == "shadow":

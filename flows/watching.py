@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from flows import vetoes
 from flows.check import CheckedLine
 from flows.history import publish_history
 from flows.succession import promote_retrain
 from flows.workspace import Workspace
-from halfsigma import IllegalTransition
+from halfsigma import IllegalTransition, UnknownVersion
 from registry import approval, audit, deployment, lines, live, outbox, promotion, retrains
 from registry.deployment import SYSTEM
 from registry.gates import Gate
@@ -39,7 +40,7 @@ class Watched:
     n_nights: int
     gates: tuple[Gate, ...]
     outcome: str
-    """``watching``, ``passed``, ``rolled_back``, or ``outside``: beyond the limits, but what it replaced did no better."""
+    """``watching``, ``passed``, ``rolled_back``, or ``outside``: beyond the limits, but what it replaced did no better or is not known."""
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,7 +65,16 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
         probation = live.probation_of(session, line)
         if probation is None or probation.version != checked.version or verdict.kind == "sensor_fault":
             return None
-        seen = live.live_nights(session, line, probation.version, shadow=False, after=probation.after, until=night)
+        judged = live.live_nights(
+            session,
+            line,
+            probation.version,
+            shadow=False,
+            after=probation.after,
+            since=probation.since,
+            until=night,
+        )
+        seen = live.that_count(judged, live.recorded(session, line, probation.version, until=night))
         if not seen or seen[-1].night != night or len(seen) > line.probation_nights:
             return None
         gates = tuple(
@@ -100,6 +110,12 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
         _roll_back(workspace, checked.line, probation, night=night, reason=reason, gates=gates)
     except IllegalTransition as error:  # another process is changing the champion, perhaps for the same reason
         return watched("watching", error.message)
+    except UnknownVersion as error:  # somebody moved the aliases so that nothing says what to go back to
+        reason += f"; {error.message}"
+        with workspace.database.session() as session:
+            line = lines.get_line(session, checked.line)
+            _tell_once(session, line, "probation_outside", probation.version, {"reason": reason})
+        return watched("outside", reason)
     return watched("rolled_back", reason)
 
 
@@ -115,27 +131,26 @@ def settle_shadow(workspace: Workspace, line_name: str, *, night: date) -> Retra
             known = retrains.list_retrains(session, line)
             return next((row for row in reversed(known) if row.document.get(SETTLED_ON) == night.isoformat()), None)
         number = retrain.new_version
-        seen = live.live_nights(session, line, number, shadow=True, after=retrain.night, until=night)
-        if len(seen) < line.shadow_nights:
+        judged = live.live_nights(session, line, number, shadow=True, after=retrain.night, until=night)
+        if len(judged) < line.shadow_nights:
             return None
-        verdict = live.verdict_on(session, line, number, seen[-1].night)
-        if verdict.kind == "sensor_fault":
-            return None  # the camera was at fault, not the challenger: the next night says more
-        gates = live.judge_live(session, line, number, seen, former=retrain.base_version, verdict=verdict)
+        verdicts = {each.night: live.verdict_on(session, line, number, each.night) for each in judged}
+        seen = live.that_count(judged, {day: (found.kind, found.defect_share) for day, found in verdicts.items()})
+        if len(seen) < line.shadow_nights:
+            return None  # where the camera was at fault, the next night says more
+        gates = live.judge_live(
+            session, line, number, seen, former=retrain.base_version, verdict=verdicts[seen[-1].night]
+        )
         found = {
             "live_gates": [gate.to_dict() for gate in gates],
             "shadow_nights": [str(each.night) for each in seen],
             SETTLED_ON: night.isoformat(),
         }
         failed = [gate.name for gate in gates if not gate.passed]
-        if failed:
-            workspace.store.set_alias(line_name, "challenger", None)
-            reason = f"not passed on {len(seen)} live nights: " + ", ".join(failed)
-            details = {"retrain": retrain.id, "reason": reason, **found}
-            moved = retrains.advance(session, retrain.id, start="shadow", to="rejected", reason=reason, document=found)
-            deployment.tell(session, line, "challenger_rejected", actor=SYSTEM, version=number, document=details)
-            lines.set_alias(session, line, "challenger", None)
-            return moved
+        vetoed = vetoes.learned_defects(workspace, session, line, number)
+        if failed or vetoed:
+            reason = f"not passed on {len(seen)} live nights: " + ", ".join(failed) if failed else vetoes.phrase(vetoed)
+            return vetoes.reject_offered(workspace, session, line, retrain, reason=reason, found=found)
         if line.approvals > 1:
             reason = approval.who_promotes(line)
             deployment.tell(session, line, "challenger_waits", actor=SYSTEM, version=number, document=found)
@@ -221,8 +236,7 @@ def _roll_back(
 
 def _rejected_before(session: Session, line: Line, probation: Probation) -> float:
     """The share that the replaced version rejected in the last night that it judged before it was replaced."""
-    until = probation.after if probation.after != date.min else date.max
-    nights = live.live_nights(session, line, probation.replaced, shadow=False, after=None, until=until)
+    nights = live.live_nights(session, line, probation.replaced, shadow=False, until=probation.after or date.max)
     return nights[-1].n_rejected / nights[-1].n if nights else 0.0
 
 

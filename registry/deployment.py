@@ -15,6 +15,7 @@ from drift.reference import Reference
 from halfsigma import ArtifactError, DriftError, RegistryError, StoreError, UnknownVersion
 from registry import approval, audit, lines, moves, outbox, retrains
 from registry.columns import utc_now
+from registry.history import DEPLOYING
 from registry.store import TAG_BASE, TAG_ORIGIN, TAG_RESTORED, MlflowStore, NewVersion
 from registry.tables import Line
 
@@ -91,7 +92,8 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
         return Deployment.of(actual)
     ours = under_way if under_way is not None and (under_way.start, under_way.to) == (before, wanted) else None
     refusal = "the alias was taken away" if wanted is None else unusable(session, line, store, wanted, cache=cache)
-    if refusal is None and wanted is not None and ours is None and wanted != mirrored.get("previous"):
+    is_rollback = wanted == mirrored.get("previous") and wanted is not None and was_champion(session, line, wanted)
+    if refusal is None and wanted is not None and ours is None and not is_rollback:
         refusal = approval.is_missing(session, line, wanted, replaces=before)  # to roll back, one person is enough
     if refusal is not None:
         if before is None:
@@ -132,6 +134,11 @@ def champion_of(session: Session, line: Line, store: MlflowStore, *, cache: Path
             if "champion" not in lines.aliases(session, line):
                 raise
     return lines.get_version(session, line).number
+
+
+def was_champion(session: Session, line: Line, number: int) -> bool:
+    """Whether the audit knows the version as champion: the alias ``previous`` alone may have been set by anybody."""
+    return any(entry.version == number for entry in audit.history(session, line, actions=DEPLOYING))
 
 
 def predecessor(session: Session, line: Line, number: int, *, not_this: int | None) -> int | None:

@@ -242,9 +242,9 @@ def kinds_gate(
 
 
 def labels_gate(n_labelled: int, *, least: int) -> Gate:
-    """Enough defects of the line are labelled for the other gates to mean what the line asks of them."""
+    """Enough labelled defects can be shown to both versions for the other gates to mean what the line asks of them."""
     missing = max(least - n_labelled, 0)
-    reason = f"{n_labelled} labelled defects, the line asks for {least}" + (
+    reason = f"{n_labelled} labelled defects could be shown to it, the line asks for {least}" + (
         f": label {missing} more" if missing else ""
     )
     return Gate("labelled_defects", not missing, float(n_labelled), float(least), reason)

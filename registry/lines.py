@@ -94,7 +94,6 @@ def update_line(
     line: Line,
     *,
     policy: str | None = None,
-    detector: str | None = None,
     time_zone: str | None = None,
     fpr_budget: float | None = None,
     latency_budget_ms: float | None = None,
@@ -108,7 +107,6 @@ def update_line(
     _check_budgets(fpr_budget, latency_budget_ms)
     given: dict[str, Any] = {
         "policy": policy,
-        "detector": detector,
         "time_zone": time_zone,
         "fpr_budget": fpr_budget,
         "latency_budget_ms": latency_budget_ms,
@@ -232,20 +230,27 @@ def move_champion(session: Session, line: Line, *, start: int | None, to: int, a
     """Mirror that the champion went from one version to another; False when the mirror was elsewhere, or there already.
 
     Of several processes that mirror the same move, or one that looked long ago and one that did since, one is told True.
+    The line's detector is its champion's.
     """
     table = table_of(Alias)
     since = at or utc_now()
     if start is None:
         row = {"line_id": line.id, "alias": "champion", "version": to, "since": since}
         new = insert(session, Alias).values(row).on_conflict_do_nothing().returning(table.c.id)
-        return session.execute(new).first() is not None
-    moved = (
-        update(table)
-        .where(table.c.line_id == line.id, table.c.alias == "champion", table.c.version == start, table.c.version != to)
-        .values(version=to, since=since)
-        .returning(table.c.id)
-    )
-    return session.execute(moved).first() is not None
+        has_moved = session.execute(new).first() is not None
+    else:
+        is_start = (table.c.version == start) & (table.c.version != to)
+        moved = (
+            update(table)
+            .where(table.c.line_id == line.id, table.c.alias == "champion", is_start)
+            .values(version=to, since=since)
+            .returning(table.c.id)
+        )
+        has_moved = session.execute(moved).first() is not None
+    family = session.scalar(select(Version.detector).where(Version.line_id == line.id, Version.number == to))
+    if has_moved and family is not None:
+        session.execute(update(Line).where(Line.id == line.id).values(detector=family))
+    return has_moved
 
 
 def check_line_name(name: str) -> None:

@@ -6,13 +6,13 @@ the check's own verdict. Both with their uncertainty: a version is neither promo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from drift.reference import Reference
@@ -45,22 +45,33 @@ class LiveNight:
     night: date
     n: int
     n_rejected: int
+    defect_share: float = 0.0
+    """Of a night with a burst of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probation:
-    """A champion that is watched: since which night, and which version it replaced."""
+    """A champion that is watched: since when, and which version it replaced."""
 
     version: int
     replaced: int
-    after: date
+    after: date | None
     """Nights after this one count: what it learned from proves nothing."""
+    since: datetime
+    """What it judged before it was promoted belongs to an earlier time of its, and proves nothing of this one."""
 
 
 def live_nights(
-    session: Session, line: Line, version: int, *, shadow: bool, after: date | None, until: date
+    session: Session,
+    line: Line,
+    version: int,
+    *,
+    shadow: bool,
+    until: date,
+    after: date | None = None,
+    since: datetime | None = None,
 ) -> list[LiveNight]:
-    """The nights that the version judged after one and up to another, oldest first."""
+    """The nights that the version judged after one and up to another, oldest first; only what it judged ``since`` then."""
     defects = select(IMAGE.c.sha256).where(IMAGE.c.line_id == line.id, IMAGE.c.label == "defect")
     query = select(SCORE.c.night, func.count(), func.count().filter(SCORE.c.rejected)).where(
         SCORE.c.line_id == line.id,
@@ -71,8 +82,22 @@ def live_nights(
     )
     if after is not None:
         query = query.where(SCORE.c.night > after)
+    if since is not None:
+        query = query.where(or_(SCORE.c.judged_at.is_(None), SCORE.c.judged_at >= since))
     rows = session.execute(query.group_by(SCORE.c.night).order_by(SCORE.c.night))
     return [LiveNight(night, int(n), int(n_rejected)) for night, n, n_rejected in rows]
+
+
+def recorded(session: Session, line: Line, version: int, *, until: date) -> dict[date, tuple[str, float]]:
+    """What the checks said of the nights of a champion: the verdict, and the share of defects in a burst."""
+    found = checks.list_checks(session, line, version=version, until=until)
+    return {check.night: (check.verdict, float(check.document.get("defect_share") or 0.0)) for check in found}
+
+
+def that_count(nights: Sequence[LiveNight], said: Mapping[date, tuple[str, float]]) -> list[LiveNight]:
+    """Without those on which the camera was at fault, which says nothing of the version; each with its burst of defects."""
+    told = [(night, *said.get(night.night, ("", 0.0))) for night in nights]
+    return [replace(night, defect_share=share) for night, verdict, share in told if verdict != "sensor_fault"]
 
 
 def probation_of(session: Session, line: Line) -> Probation | None:
@@ -81,18 +106,20 @@ def probation_of(session: Session, line: Line) -> Probation | None:
     Which version a person promoted again after that is the person's affair.
     """
     champion = lines.aliases(session, line).get("champion")
-    last = audit.last_entry(session, line, actions=DEPLOYING)
-    if champion is None or last is None or last.action != "promoted" or last.version != champion:
+    deployed = audit.history(session, line, actions=DEPLOYING)
+    if champion is None or not deployed:
+        return None
+    *earlier, last = deployed
+    if last.action != "promoted" or last.version != champion:
         return None
     replaced = last.document.get("from")
     rolled_back = audit.history(session, line, actions=["rolled_back"])
     if replaced is None or any(e.actor == SYSTEM and e.document.get("from") == champion for e in rolled_back):
         return None
-    learned_from = [
-        e.document.get("night") for e in audit.history(session, line, actions=["registered"]) if e.version == champion
-    ]
-    after = date.fromisoformat(learned_from[-1]) if learned_from and learned_from[-1] else date.min
-    return Probation(champion, int(replaced), after)
+    made = [entry for entry in audit.history(session, line, actions=["registered"]) if entry.version == champion]
+    is_new = not any(entry.version == champion for entry in earlier)
+    learned_from = made[-1].document.get("night") if made and is_new else None
+    return Probation(champion, int(replaced), date.fromisoformat(learned_from) if learned_from else None, last.at)
 
 
 def judge_live(
@@ -107,24 +134,26 @@ def judge_live(
 ) -> list[Gate]:
     """The gates on live nights; ``verdict`` is the check's on the last of them, by the version's own reference.
 
+    What a night's burst of defects brings is no false positive, that night.
+
     Args:
         session: the caller's.
         line: whose nights they are.
         version: that judged them.
-        nights: as `live_nights` gives them, at least one.
+        nights: as `that_count` gives them, at least one.
         former: the version that it replaces or replaced: its quiet nights say how much this line usually rejects.
         verdict: of the last night.
         n_looks: how often a good version is judged so; the chance to refuse it is shared among them.
     """
     promised, n_reference = _promise(session, line, version)
-    usual = usual_defect_share(session, line, former, until=nights[-1].night)
+    usual, n = usual_defect_share(session, line, former, until=nights[-1].night), sum(night.n for night in nights)
     gates = [
         live_false_positives_gate(
             sum(night.n_rejected for night in nights),
-            sum(night.n for night in nights),
+            n,
             promised_fpr=promised,
             n_reference=n_reference,
-            defect_share=max(usual, verdict.defect_share if verdict.burst else 0.0),
+            defect_share=sum(max(usual, night.defect_share) * night.n for night in nights) / n,
             chance=CHANCE_OF_REJECTIONS / n_looks,
         ),
         live_shift_gate(
@@ -139,12 +168,9 @@ def judge_live(
 
 def usual_defect_share(session: Session, line: Line, version: int, *, until: date) -> float:
     """The share that the version rejected beyond its promise, median over its quiet nights, at least 0."""
-    quiet = {
-        check.night
-        for check in checks.list_checks(session, line, version=version, until=until)
-        if check.verdict in USUAL_VERDICTS
-    }
-    nights = live_nights(session, line, version, shadow=False, after=None, until=until)
+    said = recorded(session, line, version, until=until)
+    quiet = {night for night, (verdict, _) in said.items() if verdict in USUAL_VERDICTS}
+    nights = live_nights(session, line, version, shadow=False, until=until)
     shares = [night.n_rejected / night.n for night in nights if night.night in quiet][-USUAL_NIGHTS:]
     if not shares:
         return 0.0

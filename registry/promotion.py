@@ -14,8 +14,8 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from halfsigma import IllegalTransition, RegistryError, UnknownVersion
-from registry import audit, lines, moves
-from registry.deployment import SYSTEM, Deployment, mirror, predecessor, tell, unusable
+from registry import approval, audit, lines, moves
+from registry.deployment import SYSTEM, Deployment, mirror, predecessor, tell, unusable, was_champion
 from registry.store import MlflowStore
 from registry.tables import Line
 
@@ -23,8 +23,12 @@ from registry.tables import Line
 def deploy_first(
     session: Session, line: Line, store: MlflowStore, number: int, *, at: datetime | None = None
 ) -> Deployment:
-    """The line's first version becomes champion; a later fit's waits as challenger. Saying it again changes nothing."""
-    first = store.aliases(line.name).get("champion") in (None, number)
+    """The line's first version becomes champion; a later fit's waits as challenger. Saying it again changes nothing.
+
+    A champion whose alias was taken away in MLflow is still the line's: `follow` puts it back.
+    """
+    known = (store.aliases(line.name).get("champion"), lines.aliases(session, line).get("champion"))
+    first = set(known) <= {None, number}
     store.set_alias(line.name, "champion" if first else "challenger", number)
     actual = store.aliases(line.name)
     if first:
@@ -82,9 +86,9 @@ def promote(
         _refuse_another(session, line, before, replaces, number)
         move.check_lease()
         if before != number:
+            store.set_alias(line.name, "champion", number)  # first: `follow` completes what is killed after it
             if before is not None:
                 store.set_alias(line.name, "previous", before)
-            store.set_alias(line.name, "champion", number)
         if found.get("challenger") == number:
             store.set_alias(line.name, "challenger", None)
         actual = store.aliases(line.name)
@@ -112,7 +116,7 @@ def rollback(
 
     Raises:
         UnknownVersion: there is no previous version.
-        RegistryError: its files cannot be used.
+        RegistryError: its files cannot be used, or it never was champion and the line asks for several people.
         IllegalTransition: somebody else is changing the champion, or has done so meanwhile.
         StoreError: MLflow is away; the next `follow` records what came of it.
     """
@@ -123,6 +127,14 @@ def rollback(
             hint=f"name one: halfsigma promote {line.name} --version N",
         )
     _refuse_unusable(session, line, store, target, cache=cache)
+    missing = (
+        None if was_champion(session, line, target) else approval.is_missing(session, line, target, replaces=replaces)
+    )
+    if missing is not None:
+        raise RegistryError(
+            f"version {target} of line {line.name!r} never was champion: somebody set the alias previous; {missing}",
+            hint=f"halfsigma promote {line.name} --version N --by NAME",
+        )
     details = dict(document)
     with moves.moving(
         session, line, action="rolled_back", start=replaces, to=target, actor=actor, document=details

@@ -3,10 +3,11 @@
 ::
 
     requested → curated → fitted → gated → registered → promoted
-        ↑           ╲        ╲       ╲         ├──────→ waiting → promoted | rejected
-        │            ╲        ╲       ╲        ├──────→ shadow → promoted | waiting | rejected
-        └── failed ←──┴────────┴───────┴───────┴──────→ rejected
-                 (from any state before the end)
+      ↑ ↑           ╲        ╲       ╲         ├──────→ waiting → promoted | rejected
+      │ │            ╲        ╲       ╲        ├──────→ shadow → promoted | waiting | rejected
+      │ └── failed ←──┴────────┴───────┴───────┴──────→ rejected ─┐
+      │           (from any state before the end)                 │
+      └── (only when labels given since say so) ──────────────────┘
 
 A step says from which state it starts. The database moves the row only if it still is in that state, so of
 two processes that do the same step one wins, and the other is told by IllegalTransition.
@@ -36,10 +37,10 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "waiting": frozenset({"promoted", "rejected", "failed"}),
     "failed": frozenset({"requested"}),
     "promoted": frozenset(),
-    "rejected": frozenset(),
+    "rejected": frozenset({"requested"}),
 }
 FINAL = frozenset({"promoted", "rejected"})
-"""States that nothing leaves; ``failed`` may be run again."""
+"""States that nothing leaves by itself; ``failed`` is run again by who asks for it."""
 
 OPEN = frozenset(RETRAIN_STATES) - FINAL - {"failed"}
 """States of a retrain that is under way, scores along, or waits for a person."""
@@ -93,13 +94,16 @@ def advance(
 ) -> Retrain:
     """Move a retrain from ``start`` to ``to``, adding to its document; IllegalTransition when that cannot be.
 
+    One that is requested again has nothing but the ``document`` given: what it found before is about other images.
     Refused when the way is not declared, and when the row is not (or no longer) in ``start``.
     """
     refusal = refuse(start, to)
     if refusal:
         raise IllegalTransition(f"retrain {retrain_id}: {refusal}", hint="see halfsigma status for its state")
     values: dict[str, Any] = {"state": to, "updated_at": at or utc_now()}
-    if document is not None:
+    if to == "requested":
+        values |= {"document": plain(document or {}), "new_version": None}
+    elif document is not None:
         values["document"] = {**get(session, retrain_id).document, **plain(document)}
     if new_version is not None:
         values["new_version"] = new_version

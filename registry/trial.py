@@ -49,7 +49,7 @@ class Trial:
         twin: fitted as the challenger, but without ``probes``, so that they are new to it.
         probes: fresh good photographs; read one after the other, several times: they need not be in memory at once.
         golden: labelled defects of the line with their kinds (``""`` where nobody named one), possibly none.
-        n_labelled, least_labels: labelled defects of the line, and how many it asks for.
+        least_labels: how many labelled defects the line asks for.
         fitted_scores: of the first probes by the challenger as it was fitted, before it was ever saved; without them
             the round trip is that of ``challenger``.
     """
@@ -61,7 +61,6 @@ class Trial:
     probes: Iterable[Pixels]
     golden: Iterable[tuple[Pixels, str]]
     fitted_scores: Sequence[float] | None = None
-    n_labelled: int = 0
     least_labels: int = 0
 
 
@@ -119,13 +118,13 @@ def run_trial(
 
 def _golden(trial: Trial, champion_good: NDArray[np.float64], twin_good: NDArray[np.float64]) -> list[Gate]:
     """The gates on labelled defects; places among fresh goods are the twin's, since the challenger knows the goods."""
-    gates = [labels_gate(trial.n_labelled, least=trial.least_labels)] if trial.least_labels else []
     caught, placed, kinds = [], [], []
     for pixels, kind in trial.golden:
         judged = [version.score(pixels) for version in (trial.champion, trial.challenger, trial.twin)]
         caught.append([each.rejected for each in judged[:2]])
         placed.append([judged[0].score, judged[2].score])
         kinds.append(kind)
+    gates = [labels_gate(len(caught), least=trial.least_labels)] if trial.least_labels else []
     if not caught:
         return gates
     recalls, scores = np.array(caught), _finite(placed)

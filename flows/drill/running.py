@@ -11,7 +11,6 @@ import numpy as np
 from detectors.artifact import load_version
 from detectors.disturbances.ladders import drill_ladders
 from detectors.disturbances.specimens import Specimen, photograph
-from detectors.families.names import family_named
 from detectors.photographs.images import Pixels, list_images
 from detectors.protocol import Progress, no_progress
 from drift.reference import Reference
@@ -64,7 +63,7 @@ def run_drill(
         progress=progress,
     )
     recipe = Recipe(
-        family=family_named(line.detector),
+        family=type(champion.model),
         runtime=load_version(workspace.store.fetch(line_name, number, cache=workspace.cache)).runtime,
         fpr_budget=line.fpr_budget,
         seed=SEED,

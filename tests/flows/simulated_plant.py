@@ -20,6 +20,7 @@ from flows.check import check_line
 from flows.settings import Settings
 from flows.workspace import Workspace
 from registry import audit, deployment, history, lines, outbox, promotion, retrains, scores
+from registry.columns import utc_now
 from registry.database import open_database
 from registry.scores import ScoreRow
 from tests.registry.fake_store import FakeStore
@@ -40,6 +41,8 @@ class Plant:
     learns: dict[int, float] = field(default_factory=dict)
     """What the n-th version will have learned to expect, where that is not the light of its night."""
     light: float = 0.0
+    vetoed: list[str] = field(default_factory=list)
+    """What the offered version learned from and people called defects since."""
 
     def add(self, expects: float, *, base: int | None = None) -> int:
         """A version whose reference are good parts in the light that it expects."""
@@ -84,6 +87,7 @@ class Plant:
                         score=float(score),
                         rejected=bool(score > threshold),
                         shadow=number != champion,
+                        judged_at=utc_now(),
                     )
                     for k, score in enumerate(judged)
                 ]
@@ -146,6 +150,7 @@ def simulated_plant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         made = Plant(Workspace(settings, database, store), store, np.random.default_rng(7))  # type: ignore[arg-type]
         monkeypatch.setattr(nightly.retraining, "retrain", made.retrain)
         monkeypatch.setattr("registry.promotion.unusable", lambda *_, **__: None)  # these versions have no files
+        monkeypatch.setattr("flows.vetoes.learned_defects", lambda *_: made.vetoed)
         number = made.add(0.0)
         with database.session() as session:
             promotion.deploy_first(session, lines.get_line(session, LINE), store, number)  # type: ignore[arg-type]

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from flows import watching
+from flows.check import check_line
+from flows.challenger import request_retrain
 from flows.deploying import promote_version
-from registry import deployment, lines, moves, promotion, retrains, scores
+from halfsigma import RegistryError
+from registry import checks, deployment, lines, moves, promotion, retrains, scores
+from registry.checks import NewCheck
 from registry.scores import ScoreRow
 from tests.flows.simulated_plant import FIRST, LINE, Plant, simulated_plant
 
@@ -187,6 +191,62 @@ def test_the_lines_usual_defects_are_no_false_positives(plant: Plant) -> None:
     assert done.probation.outcome == "watching"
 
 
+def test_an_earlier_nights_burst_of_defects_is_no_false_positive(plant: Plant) -> None:
+    plant.live(FIRST)
+    plant.add(0.0)
+    _promote_by_hand(plant, 2)
+    _reject(plant, FIRST + timedelta(1), 2, 30)
+    plant.photograph(FIRST + timedelta(1))
+    _say(plant, FIRST + timedelta(1), "defect_burst", share=0.2)
+    done = plant.live(FIRST + timedelta(2))
+    assert done.probation is not None
+    assert (done.probation.outcome, plant.champion()) == ("watching", 2)
+
+
+def test_what_was_rejected_while_the_camera_was_at_fault_says_nothing_of_the_version(plant: Plant) -> None:
+    plant.live(FIRST)
+    plant.add(0.0)
+    _promote_by_hand(plant, 2)
+    _reject(plant, FIRST + timedelta(1), 2, 60)
+    _say(plant, FIRST + timedelta(1), "sensor_fault")
+    done = plant.live(FIRST + timedelta(2))
+    assert done.probation is not None
+    assert (done.probation.outcome, done.probation.night_of_probation, plant.champion()) == ("watching", 1, 2)
+
+
+def test_a_version_that_a_person_promotes_again_is_not_judged_by_its_earlier_nights(plant: Plant) -> None:
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))  # version 1 rejects much of it, and is replaced
+    assert plant.champion() == 2
+    plant.light = 0.0  # the lamp is mended
+    _promote_by_hand(plant, 1)
+    done = plant.live(FIRST + timedelta(2))
+    assert done.probation is not None
+    assert (done.probation.outcome, done.probation.night_of_probation, plant.champion()) == ("watching", 1, 1)
+
+
+def test_where_nothing_says_what_to_go_back_to_a_person_is_told(plant: Plant) -> None:
+    plant.live(FIRST)
+    plant.add(6.0)
+    _promote_by_hand(plant, 2)
+    plant.store.set_alias(LINE, "previous", None)  # in the MLflow UI
+    done = plant.live(FIRST + timedelta(1))
+    assert done.probation is not None
+    assert done.probation.outcome == "outside"
+    assert "no previous version" in done.probation.reason
+    assert plant.told()["probation_outside"] == 1
+
+
+def _say(plant: Plant, night: date, verdict: str, *, share: float = 0.0) -> None:
+    """As if the night's check had said so."""
+    found = check_line(plant.workspace, LINE, night=night)
+    document = {**found.verdict.to_dict(), "verdict": verdict, "defect_share": share}
+    with plant.workspace.database.session() as session:
+        line = lines.get_line(session, LINE)
+        checks.record_checks(session, [NewCheck(line.id, found.version, night, verdict, document)])
+
+
 def test_a_line_that_drifts_every_night_is_reported_as_a_fault_and_not_retrained_every_night(plant: Plant) -> None:
     plant.configure(retrain_budget=4)
     plant.live(FIRST)
@@ -251,6 +311,41 @@ def test_a_person_who_promotes_the_challenger_in_shadow_ends_its_shadow(plant: P
             deployment.follow(session, lines_row, plant.store, cache=plant.workspace.cache)  # type: ignore[arg-type]
         assert retrains.get(session, 1).state == "promoted"
     assert plant.champion() == 2
+
+
+def test_a_challenger_that_learned_what_people_call_a_defect_now_is_not_deployed_and_learned_again(
+    plant: Plant,
+) -> None:
+    with plant.workspace.database.session() as session:
+        lines.update_line(session, lines.get_line(session, LINE), policy="manual")
+    plant.live(FIRST)
+    plant.light = 2.0
+    night = FIRST + timedelta(1)
+    plant.live(night)
+    plant.vetoed = ["ab" * 32]
+    with pytest.raises(RegistryError, match="version 2 .* is not promoted: it learned from 1 images"):
+        promote_version(plant.workspace, LINE, None)
+    again = request_retrain(plant.workspace, LINE, night=night, base_version=1, reason="a person asked for it")
+    assert (again.id, again.state, again.new_version, again.document) == (1, "requested", None, {})
+    assert plant.store.pointing == {"champion": 1}
+    assert plant.told() == {"drift": 1, "challenger_waits": 1, "challenger_rejected": 1}
+    plant.vetoed = []
+    plant.retrain(LINE, night, 1, "a person asked for it")
+    assert promote_version(plant.workspace, LINE, None)["champion"] == 3
+
+
+def test_a_shadow_that_learned_a_defect_ends_rejected(plant: Plant) -> None:
+    with plant.workspace.database.session() as session:
+        lines.update_line(session, lines.get_line(session, LINE), policy="shadow", counted={"shadow_nights": 1})
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    plant.vetoed = ["ab" * 32]
+    settled = plant.live(FIRST + timedelta(2)).retrain
+    assert settled is not None
+    assert settled["state"] == "rejected"
+    assert "people call defects" in settled["reason"]
+    assert plant.champion() == 1
 
 
 @pytest.mark.parametrize("policy", ["auto", "shadow"])

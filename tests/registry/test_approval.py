@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from sqlalchemy.orm import Session
 
+from halfsigma import RegistryError
 from registry import approval, audit, lines
 from registry.deployment import Deployment
 from registry.tables import Line
@@ -53,6 +55,19 @@ def test_one_persons_move_in_mlflow_is_refused_where_two_are_asked_for(
     _approve(session, line, 2, "bea")
     deployed.pointing["champion"] = 2
     assert follow(session, line, deployed, tmp_path).champion == 2
+
+
+def test_who_points_previous_at_a_version_has_not_deployed_it(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    fit(session, line, deployed, 2)
+    lines.update_line(session, line, counted={"approvals": 2})
+    deployed.pointing["previous"] = 2
+    follow(session, line, deployed, tmp_path)
+    with pytest.raises(RegistryError, match="version 2 of line 'tiles' never was champion.*asks for 2 people"):
+        roll_back(session, line, deployed)
+    deployed.pointing["champion"] = 2
+    assert follow(session, line, deployed, tmp_path).champion == 1
 
 
 def test_one_person_is_enough_to_roll_back_in_mlflow(

@@ -6,13 +6,14 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from halfsigma import IllegalTransition, RegistryError, StoreError, UnknownVersion
 from registry import audit, deployment, lines, moves, promotion
 from registry.deployment import FOREIGN, Deployment
-from registry.tables import Line
-from tests.registry.deployments import fit, follow, promote, told
+from registry.tables import Line, Version
+from tests.registry.deployments import fit, follow, promote, roll_back, told
 from tests.registry.fake_store import FakeStore
 
 NIGHT = date(2026, 11, 23)
@@ -27,6 +28,47 @@ def test_a_promotion_moves_three_aliases_and_is_told_once(session: Session, line
     entry = audit.last_entry(session, line, actions=["promoted"])
     assert entry is not None
     assert (entry.actor, entry.version, entry.document) == ("ann", 2, {"from": 1, "to": 2})
+
+
+def test_a_promotion_that_is_killed_between_its_two_aliases_leaves_something_to_roll_back_to(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (2, 3):
+        fit(session, line, deployed, number)
+    promote(session, line, deployed, 2)
+    move, moved = deployed.set_alias, []
+
+    def lose_the_server(name: str, alias: str, number: int | None) -> None:
+        if moved:
+            raise StoreError("MLflow is away")
+        moved.append(alias)
+        move(name, alias, number)
+
+    monkeypatch.setattr(deployed, "set_alias", lose_the_server)
+    with pytest.raises(StoreError):
+        promote(session, line, deployed, 3)
+    monkeypatch.undo()
+    assert moved == ["champion"]
+    assert follow(session, line, deployed, tmp_path) == Deployment(3, 2, None)
+    assert roll_back(session, line, deployed).champion == 2
+
+
+def test_a_fit_while_the_champions_alias_is_gone_deploys_nothing(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    del deployed.pointing["champion"]
+    assert fit(session, line, deployed, 2) == Deployment(None, None, 2)
+    assert follow(session, line, deployed, tmp_path) == Deployment(1, None, 2)
+    assert told(session, line) == ["champion_put_back"]
+
+
+def test_a_lines_detector_is_its_champions(session: Session, line: Line, deployed: FakeStore) -> None:
+    fit(session, line, deployed, 2)
+    session.execute(update(Version).where(Version.number == 2).values(detector="padim"))
+    promote(session, line, deployed, 2)
+    assert lines.get_line(session, line.name).detector == "padim"
+    roll_back(session, line, deployed)
+    assert lines.get_line(session, line.name).detector == "patchcore"
 
 
 def test_only_a_version_of_the_line_can_be_promoted(session: Session, line: Line, deployed: FakeStore) -> None:

@@ -1,0 +1,148 @@
+"""What is asked for a second time: a retrain of another night, by two processes, a rollback that was cut off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from detectors.artifact import FORMAT, MANIFEST
+from flows import retrain_files
+from flows.challenger import fail_retrain, request_retrain, run_retrain, run_step
+from flows.deploying import roll_back
+from flows.retrain_files import ADDED
+from flows.vetoes import learned_defects
+from halfsigma import DetectorError, IllegalTransition, StoreError
+from registry import images, lines, promotion, retrains
+from registry.tables import Retrain
+from tests.flows.simulated_plant import FIRST, LINE, Plant, simulated_plant
+
+
+@pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+    with simulated_plant(tmp_path, monkeypatch) as made:
+        yield made
+
+
+def _ask(plant: Plant, days: int = 0, **document: object) -> Retrain:
+    return request_retrain(
+        plant.workspace,
+        LINE,
+        night=FIRST + timedelta(days),
+        base_version=1,
+        reason="drift",
+        document=document or None,
+    )
+
+
+def _put_into(plant: Plant, retrain: Retrain, *states: str) -> Retrain:
+    with plant.workspace.database.session() as session:
+        for state in states:
+            retrain = retrains.advance(session, retrain.id, start=retrain.state, to=state, document={"gates": []})
+    return retrain
+
+
+def test_a_retrain_that_was_killed_in_an_earlier_night_is_given_up_for_tonights(plant: Plant) -> None:
+    left = _put_into(plant, _ask(plant), "curated")
+    tonight = _ask(plant, days=25)
+    assert (tonight.night, tonight.state) == (FIRST + timedelta(25), "requested")
+    with plant.workspace.database.session() as session:
+        assert retrains.get(session, left.id).state == "failed"
+    assert plant.told() == {"retrain_failed": 1}
+    assert _ask(plant, days=25).id == _ask(plant).id == tonight.id  # an earlier night is over
+
+
+def test_a_retrain_that_a_process_is_at_is_nobody_elses(plant: Plant) -> None:
+    under_way = _put_into(plant, _ask(plant), "curated")
+    with retrain_files.alone(plant.workspace, under_way):
+        assert _ask(plant, days=1).id == under_way.id
+        with pytest.raises(IllegalTransition, match="another process"):
+            run_step(plant.workspace, under_way.id)
+        outcome = run_retrain(plant.workspace, LINE, night=FIRST, base_version=1, reason="a person asked for it")
+    assert (outcome.id, outcome.state) == (under_way.id, "curated")
+    assert plant.told() == {}
+
+
+def test_who_fails_after_another_process_went_on_spoils_nothing(plant: Plant) -> None:
+    row = _ask(plant)
+    _put_into(plant, row, "curated", "fitted")
+    with pytest.raises(IllegalTransition):
+        fail_retrain(plant.workspace, row.id, start="requested", reason="its files are gone")
+    assert plant.told() == {}
+
+    def lose(*_: object) -> Retrain:
+        _put_into(plant, _ask(plant), "gated")  # the winner
+        raise DetectorError("its files are gone")
+
+    outcome = run_retrain(plant.workspace, LINE, night=FIRST, base_version=1, reason="", run=lose)
+    assert (outcome.state, plant.told()) == ("gated", {})
+
+
+def test_a_failed_growth_does_not_become_the_nights_retrain(plant: Plant) -> None:
+    grown = _ask(plant, **{ADDED: {"ab" * 32: "a.png"}})
+    fail_retrain(plant.workspace, grown.id, start="requested", reason="the disk is full")
+    night = _ask(plant)
+    assert (night.id, night.state, night.document) == (grown.id, "requested", {})
+
+
+def test_a_rejected_growth_does_not_stand_in_the_way_of_the_nights_retrain(plant: Plant) -> None:
+    grown = _put_into(
+        plant, _ask(plant, **{ADDED: {"ab" * 32: "a.png"}}), "curated", "fitted", "gated", "registered", "rejected"
+    )
+    assert (_ask(plant).id, _ask(plant).state) == (grown.id, "requested")
+
+
+def test_a_rejected_retrain_stays_rejected_unless_a_label_says_otherwise(plant: Plant) -> None:
+    row = _put_into(plant, _ask(plant), "curated", "fitted", "gated")
+    with plant.workspace.database.session() as session:
+        retrains.advance(session, row.id, start="gated", to="registered", new_version=plant.add(0.0, base=1))
+        retrains.advance(session, row.id, start="registered", to="rejected")
+    assert _ask(plant).state == "rejected"
+    plant.vetoed = ["ab" * 32]
+    assert _ask(plant).state == "requested"
+
+
+def test_a_rollback_that_was_cut_off_is_finished_and_not_followed_by_a_second(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.deployment.unusable", lambda *_, **__: None)
+    for number in (plant.add(0.0), plant.add(0.0)):
+        with plant.workspace.database.session() as session:
+            promotion.promote(
+                session,
+                lines.get_line(session, LINE),
+                plant.store,  # type: ignore[arg-type]
+                number,
+                replaces=number - 1,
+                actor="ann",
+                document={},
+                cache=plant.workspace.cache,
+            )
+    move = plant.store.set_alias
+
+    def move_and_lose_the_server(line: str, alias: str, number: int | None) -> None:
+        move(line, alias, number)
+        raise StoreError("MLflow is away")
+
+    monkeypatch.setattr(plant.store, "set_alias", move_and_lose_the_server)
+    with pytest.raises(StoreError):
+        roll_back(plant.workspace, LINE)
+    monkeypatch.setattr(plant.store, "set_alias", move)
+    assert roll_back(plant.workspace, LINE)["champion"] == 2
+    assert [action for action, _, _ in plant.changes()].count("rolled_back") == 1
+    assert roll_back(plant.workspace, LINE)["champion"] == 1  # asked for anew
+
+
+def test_what_a_version_learned_is_held_against_what_people_say_today(plant: Plant) -> None:
+    learned = ["aa" * 32, "bb" * 32]
+    manifest = {"format": FORMAT, "provenance": {"fit_images_sha256": learned}}
+    (plant.store.folder / MANIFEST).write_text(json.dumps(manifest))
+    with plant.workspace.database.session() as session:
+        line = lines.get_line(session, LINE)
+        images.remember(session, line, {sha256: f"{sha256[:2]}.png" for sha256 in [*learned, "cc" * 32]})
+        assert learned_defects(plant.workspace, session, line, 1) == []
+        images.label(session, line, ["bb" * 32, "cc" * 32], "defect")
+        assert learned_defects(plant.workspace, session, line, 1) == ["bb" * 32]
