@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from detectors.photographs.position import PartTemplate
 from detectors.version import DetectorVersion
 from halfsigma import ArtifactError, __version__
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
 _MODEL = "model.safetensors"
+_OWN_HASH = "sha256"
+"""In the manifest: of all else in it."""
 _TEMPLATE_KEY = "template.mean_image"
 _POSITION_KEY = "template.position_operator"
 
@@ -45,8 +47,8 @@ def save_version(version: DetectorVersion, folder: Path) -> str:
         raise ArtifactError(f"{folder} exists already", hint="versions are never overwritten; choose a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = folder.parent / f".unfinished-{folder.name}-{os.getpid()}"
-        unfinished.mkdir()
+        unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
+        unfinished.chmod(folder.parent.stat().st_mode & 0o777)  # it is given to its owner alone
     except OSError as error:
         raise ArtifactError(f"{folder.parent} cannot be written: {error.strerror}", hint="check its rights") from error
     try:
@@ -65,6 +67,7 @@ def load_version(folder: Path) -> DetectorVersion:
     """
     manifest = read_manifest(folder)
     try:
+        _verify_manifest(manifest)
         _verify(folder, manifest["files"])
         return _restore(folder, manifest)
     except SafetensorError as error:
@@ -74,6 +77,21 @@ def load_version(folder: Path) -> DetectorVersion:
             f"{MANIFEST} does not describe a version that this halfsigma {__version__} knows: {error!r}",
             hint=f"install halfsigma {manifest.get('halfsigma', 'that wrote it')}, or fit the line again",
         ) from error
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with the hash of all else in it, in place of the one it had."""
+    said = {key: value for key, value in manifest.items() if key != _OWN_HASH}
+    return {**said, _OWN_HASH: hashlib.sha256(_json(said).encode()).hexdigest()}
+
+
+def _verify_manifest(manifest: Mapping[str, Any]) -> None:
+    found, expected = sealed(manifest)[_OWN_HASH], str(manifest[_OWN_HASH])
+    if found != expected:
+        raise ArtifactError(
+            f"{MANIFEST} has SHA-256 {found[:12]}…, expected {expected[:12]}…: it was altered",
+            hint="restore the version's files from a backup, or roll back to another version",
+        )
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:
@@ -146,7 +164,7 @@ def _write(version: DetectorVersion, folder: Path) -> str:
         "provenance": dict(version.provenance),
         "files": {path.name: _sha256(folder, path.name) for path in sorted(folder.iterdir())},
     }
-    _write_json(folder / MANIFEST, manifest)
+    _write_json(folder / MANIFEST, sealed(manifest))
     return _sha256(folder, MANIFEST)
 
 
@@ -160,7 +178,11 @@ def _reference_record(version: DetectorVersion) -> dict[str, object]:
 
 
 def _write_json(path: Path, document: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    path.write_text(_json(document))
+
+
+def _json(document: Mapping[str, object]) -> str:
+    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _sha256(folder: Path, name: str) -> str:

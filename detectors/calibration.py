@@ -166,13 +166,13 @@ class HeldOut:
     reference: NDArray[np.int64]
 
 
-def n_held_out(n_images: int) -> int:
-    """How many images of a fit are held out for the reference.
+def n_held_out(n_images: int, *, n_new: int) -> int:
+    """How many images of a fit are held out for the reference, at most half of the new ones: the others are learned from.
 
-    >>> [n_held_out(n) for n in (35, 100, 180, 300, 1000, 5000)]
-    [20, 33, 60, 99, 200, 300]
+    >>> [n_held_out(n, n_new=n) for n in (35, 100, 180, 300, 1000, 5000)], n_held_out(257, n_new=57)
+    ([20, 33, 60, 99, 200, 300], 28)
     """
-    wanted = min(max(USUAL_REFERENCE, round(REFERENCE_SHARE * n_images)), n_images // 3, MOST_REFERENCE)
+    wanted = min(max(USUAL_REFERENCE, round(REFERENCE_SHARE * n_images)), n_images // 3, n_new // 2, MOST_REFERENCE)
     return max(MIN_REFERENCE, wanted)
 
 
@@ -187,8 +187,8 @@ def hold_out(n_images: int, *, seed: int, seen: NDArray[np.bool_] | None = None)
     Raises:
         TooFewImages: after taking the reference away less than `LEAST_FITTED` remain, or too few images are unseen.
     """
-    n = n_held_out(n_images)
     eligible = np.arange(n_images) if seen is None else np.flatnonzero(~seen)
+    n = n_held_out(n_images, n_new=len(eligible))
     if n_images - n < LEAST_FITTED or len(eligible) < n:
         raise TooFewImages(
             f"{n_images} images, {len(eligible)} of them new; expected at least {MIN_REFERENCE + LEAST_FITTED} for a "

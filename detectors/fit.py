@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import Doubt, conformal_threshold, n_held_out, threshold_in_doubt
-from detectors.disturbances.responses import MOST_IMAGES, measure_responses
+from detectors.disturbances.responses import images_worth, measure_responses
 from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.photographs.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.photographs.framing import Framing
@@ -21,7 +21,7 @@ from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.photographs.position import PartTemplate, measure_position, small_gray
 from detectors.protocol import Detector, FitContext, Progress, no_progress
 from detectors.version import DetectorVersion
-from halfsigma import TooFewImages, __version__
+from halfsigma import ImageError, TooFewImages, __version__
 
 MIN_FIT_IMAGES = 20
 """Fewer good images say nothing of how good images differ."""
@@ -76,15 +76,23 @@ def prepare(
         elif item.sha256 in kept:
             n_repeated += 1
         else:
-            kept[item.sha256] = _prepare_one(
-                item.path, item.sha256, item.pixels, framing=framing, white_level=white_level, store=store
-            )
+            try:
+                kept[item.sha256] = _prepare_one(
+                    item.path, item.sha256, item.pixels, framing=framing, white_level=white_level, store=store
+                )
+            except ImageError as error:
+                broken.append(Unreadable(item.path, f"{item.path.name}: {error.message}"))
     if len(kept) < MIN_FIT_IMAGES:
         raise TooFewImages(
-            f"{len(kept)} distinct readable images of {len(paths)} files, expected at least {MIN_FIT_IMAGES}",
-            hint="collect more good images; unreadable ones: " + (", ".join(b.path.name for b in broken[:5]) or "none"),
+            f"{len(kept)} distinct readable images of {len(paths)} files, expected at least {MIN_FIT_IMAGES}; "
+            f"{n_repeated} repeat another, {len(broken)} cannot be used{_first_of(broken)}",
+            hint="mend or replace them" if broken else "collect more good images",
         )
     return GoodImages(tuple(kept.values()), tuple(broken), n_repeated, framing, white_level)
+
+
+def _first_of(broken: Sequence[Unreadable]) -> str:
+    return f", first {broken[0].reason}" if broken else ""
 
 
 def fit_version(
@@ -182,7 +190,9 @@ def with_responses(
 ) -> DetectorVersion:
     """The version with its `responses`, measured on some of the photographs of `goods` (read again)."""
     images = goods.prepared
-    order = np.random.default_rng(seed).permutation(len(images))[:MOST_IMAGES]
+    size = images[0].appearance
+    n = images_worth((round(size["height"]), round(size["width"])))  # of large photographs few are enough
+    order = np.random.default_rng(seed).permutation(len(images))[:n]
     photographs = [
         item.pixels for item in read_ahead([images[i].path for i in order]) if not isinstance(item, Unreadable)
     ]
@@ -195,7 +205,8 @@ def _warm(context: FitContext, version: DetectorVersion, images: Sequence[Prepar
     seen = np.array([image.sha256 in known for image in images], bool)
     if context.seen is not None:
         seen |= context.seen
-    if (~seen).sum() < n_held_out(len(images)):
+    n_new = int((~seen).sum())
+    if n_new < n_held_out(len(images), n_new=n_new):
         return context
     return replace(context, warm_start=version.model, seen=seen)
 

@@ -47,7 +47,7 @@ def fit(
     line: LineName,
     good: Annotated[Path, typer.Option("--good", metavar="DIR", help="Images of good parts only.")],
     detector: Annotated[str, typer.Option(help="The detector family.")] = "patchcore",
-    seed: Annotated[int, typer.Option(help="Makes the fit repeatable.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Makes the fit repeatable.")] = 0,
     backbone: Annotated[
         str, typer.Option(metavar="NAME", help="A timm model, or the embedded one.")
     ] = EMBEDDED_BACKBONE,

@@ -14,10 +14,12 @@ import pandas as pd
 from mlflow.pyfunc import PythonModelContext
 
 from detectors.artifact import load_version
-from detectors.photographs.images import Pixels, read_photograph
+from detectors.photographs.images import Pixels, check_size, read_photograph
 from halfsigma import ImageError
 
 VERSION_ARTIFACT = "version"
+COLOURS = (3, 4)
+"""Channels of a colour image; the fourth, transparency, is no matter."""
 
 
 class HalfsigmaModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped in MLflow
@@ -34,7 +36,7 @@ class HalfsigmaModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untype
         Args:
             context: unused.
             model_input: paths, or arrays (h, w) or (h, w, 3) of uint8 or uint16, in a list, a numpy array (n, h, w[,
-                3]) or the first column of a data frame.
+                3]) or the first column of a data frame; or one of them by itself.
             params: unused.
 
         Returns:
@@ -53,20 +55,27 @@ class HalfsigmaModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untype
 def _items(model_input: Any) -> list[Any]:
     if isinstance(model_input, pd.DataFrame):
         return list(model_input.iloc[:, 0])
-    if isinstance(model_input, np.ndarray) and model_input.ndim == 2 and model_input.dtype.kind == "u":
+    if isinstance(model_input, np.ndarray) and model_input.dtype.kind == "u" and _is_one_image(model_input.shape):
         return [model_input]
     return [model_input] if isinstance(model_input, str | Path) else list(model_input)
+
+
+def _is_one_image(shape: tuple[int, ...]) -> bool:
+    """No gray image is three or four pixels wide, so that (h, w, 3) is never (n, h, w)."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[-1] in COLOURS)
 
 
 def _pixels(item: Any) -> Pixels:
     if isinstance(item, str | Path):
         return read_photograph(Path(item)).pixels
     array = np.asarray(item)
-    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3):
+    if array.dtype not in (np.uint8, np.uint16) or not _is_one_image(array.shape):
         raise ImageError(
             f"an array of {array.dtype} with shape {array.shape}, expected uint8 or uint16, (h, w) or (h, w, 3)",
             hint="give a path, or the camera's pixels as they are",
         )
+    array = array[..., :3] if array.ndim == 3 else array
+    check_size(array, name="an array")
     return array
 
 

@@ -149,5 +149,4 @@ def _labelled_before(session: Session, line: Line, base_version: int, before: da
 
 
 def _disturbance(name: str, strength: float, direction_deg: float | None) -> Disturbance:
-    kind = KINDS[name]
-    return Disturbance(name, min(max(float(strength), kind.low), kind.high), direction_deg=float(direction_deg or 0.0))
+    return Disturbance(name, KINDS[name].within(float(strength)), direction_deg=float(direction_deg or 0.0))

@@ -66,9 +66,15 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     """The network with its weights.
 
     Raises:
-        DetectorError: timm does not know the name, the weights do not fit, or there is no such tap.
+        DetectorError: timm does not know the name, the weights do not fit or are for no named network, or there is no such
+            tap.
         ArtifactError: the embedded weights are not the file that the lock file pins.
     """
+    if spec.architecture == EMBEDDED and spec.weights is not None:
+        raise DetectorError(
+            f"{spec.weights} is given for the embedded backbone, which has its own weights",
+            hint="name the network that they are for: --backbone NAME",
+        )
     local = spec.architecture == EMBEDDED or spec.weights is not None
     backbone = _create(spec, pretrained=not local)
     if spec.architecture == EMBEDDED:

@@ -60,6 +60,10 @@ class Kind:
     label: Callable[[float], str]
     opposite: tuple[float, ...] = ()
 
+    def within(self, strength: float) -> float:
+        """The nearest strength that the kind allows."""
+        return min(max(strength, self.low), self.high)
+
 
 def _percent(value: float) -> str:
     return f"{abs(value) * 100:.3g} %"

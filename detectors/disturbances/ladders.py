@@ -68,7 +68,7 @@ def drill_ladders(*, side_px: float, colour: bool, seed: int) -> tuple[Ladder, .
             if not strengths or (kind.name == "warmth" and not colour):
                 continue
             larger = max(side_px / USUAL_SIDE_PX, 1.0) if kind.unit.endswith("px") else 1.0
-            rungs = (Disturbance(kind.name, _rounded(larger * s), direction_deg, place) for s in strengths)
+            rungs = (Disturbance(kind.name, kind.within(_rounded(larger * s)), direction_deg, place) for s in strengths)
             ladders.append(Ladder(title, tuple(rungs)))
     return tuple(ladders)
 

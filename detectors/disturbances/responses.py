@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectors.disturbances.disturbance import Disturbance, disturb
+from detectors.disturbances.disturbance import KINDS, Disturbance, disturb
 from detectors.photographs.images import Pixels
 from detectors.protocol import Progress, no_progress
 
@@ -104,12 +104,12 @@ def images_worth(shape: tuple[int, int]) -> int:
 
 def probes(*, side_px: float, colour: bool) -> tuple[Disturbance, ...]:
     """The known disturbances, each at rising strength, for photographs of about `side_px` a side."""
-    blur = max(side_px / USUAL_SIDE_PX, 1.0)
+    blur, defocus = max(side_px / USUAL_SIDE_PX, 1.0), KINDS["defocus"].within
     found = [Disturbance("gain", gain) for gain in (0.85, 0.65, 1.15, 1.4)]
     found += [Disturbance("gamma", gamma) for gamma in (0.8, 0.6, 1.25, 1.6)]
     found += [Disturbance("gradient", 0.25, direction_deg=angle) for angle in _SIDEWAYS]
     found += [Disturbance("warmth", share) for share in (0.1, -0.1)] if colour else []
-    found += [Disturbance("defocus", blur * sigma) for sigma in (0.6, 1.2, 2.4)]
+    found += [Disturbance("defocus", defocus(blur * sigma)) for sigma in (0.6, 1.2, 2.4)]
     found += [Disturbance("motion", blur * px, direction_deg=angle) for angle in _LINES for px in (2.0, 4.0, 8.0)]
     found += [Disturbance("noise", sd) for sd in (0.01, 0.04)]
     found += [Disturbance("dead_pixels", share) for share in (0.001, 0.006)]

@@ -115,7 +115,7 @@ class Draem(TrainedDetector):
             loss=lambda rng: loss(examples.draw(rng)),
             validate=lambda: float(np.mean([float(loss(batch)) for batch in looked_at])),
             context=context,
-            identity=identity_of(canvases, cls.family, settings),
+            identity=identity_of(canvases, runtime, cls.family, settings, parts.reference.tolist()),
         )
         return cls.finished(module, canvases, runtime=runtime, settings=settings, held_out=parts)
 

@@ -90,7 +90,7 @@ class DraemPaper(TrainedDetector):
             loss=lambda rng: loss_of(_draw(fitted, side=side, rng=rng)),
             validate=lambda: float(np.mean([float(loss_of(each)) for each in looked_at])),
             context=context,
-            identity=identity_of(canvases, cls.family, settings),
+            identity=identity_of(canvases, runtime, cls.family, settings, held_out.reference.tolist()),
         )
         return cls.finished(module, canvases, runtime=runtime, settings=settings, held_out=held_out)
 

@@ -122,7 +122,7 @@ class EfficientAd(TrainedDetector):
             loss=loss,
             validate=validate,
             context=context,
-            identity=identity_of(canvases, cls.family),
+            identity=identity_of(canvases, runtime, cls.family, parts.reference.tolist()),
         )
         imitation.set_scales(module, batches, held_out)
         rng = np.random.default_rng(context.seed)

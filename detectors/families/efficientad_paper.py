@@ -114,7 +114,7 @@ class EfficientAdSmall(TrainedDetector):
             loss=loss,
             validate=validate,
             context=context,
-            identity=identity_of(canvases, cls.family),
+            identity=identity_of(canvases, runtime, cls.family, parts.reference.tolist()),
         )
         with torch.inference_mode():
             maps = zip(*(_maps(module, pixels(canvas)) for canvas in reference), strict=True)

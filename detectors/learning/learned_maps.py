@@ -135,7 +135,7 @@ class MapDetector(TrainedDetector):
             loss=lambda rng: cls.loss(module, fitted.draw(rng, BATCH)),
             validate=validate,
             context=context,
-            identity=identity_of(canvases, cls.family, chosen),
+            identity=identity_of(canvases, runtime, cls.family, chosen, held_out.reference.tolist()),
         )
         finished = replace(chosen, held_out_loss=training.best)
         return cls.finished(module, canvases, runtime=runtime, settings=finished, held_out=held_out)

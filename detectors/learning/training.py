@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.runtime import usable_threads
+from detectors.backbones.runtime import FeatureRuntime, usable_threads
 from detectors.protocol import FitContext
 from halfsigma import DetectorError
 
@@ -151,9 +151,11 @@ def train(
     return Training(state.step, tuple(state.validated))
 
 
-def identity_of(canvases: Sequence[NDArray[np.uint8]], *parts: object) -> str:
-    """A hash of the images and of what else decides a training; ``parts`` by their ``repr``."""
+def identity_of(canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime, *parts: object) -> str:
+    """A hash of the images and of what else decides a training: the backbone by what it says of the first image, ``parts``
+    by their ``repr``."""
     digest = hashlib.sha256(repr(parts).encode())
+    digest.update(np.ascontiguousarray(runtime.features(canvases[0])).data)
     for canvas in canvases:
         digest.update(repr(canvas.shape).encode())
         digest.update(np.ascontiguousarray(canvas).data)

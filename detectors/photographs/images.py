@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from halfsigma import ImageError
 
@@ -26,9 +28,24 @@ MAX_ASPECT = 8.0
 """A part's photograph longer than this needs tiling, not shrinking: it is refused rather than squashed."""
 EIGHT_BIT_WHITE = 255
 
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower
+
+_EXIF_ORIENTATION = 0x0112
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientation in EXIF → what brings the picture upright."""
 _EXIF_IFD = 0x8769
 _EXIF_TAKEN_AT = 0x9003
 _EXIF_SUBSECOND = 0x9291
+_SIXTEEN_BIT_RAW = re.compile(r";16[BLN]")
+"""Without a letter for the order of bytes it is 16 bits for three colours."""
 _SIXTEEN_BIT_GRAY = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -54,7 +71,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     ['part9.png', 'part10.png']
     """
     pieces = re.split(r"(\d+)", name.lower())
-    return tuple((1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in pieces)
+    return tuple((1, int(piece), "") if piece.isdecimal() else (0, 0, piece) for piece in pieces)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -79,13 +96,14 @@ def list_images(folder: Path) -> list[Path]:
     if not found_paths:
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
         raise ImageError(f"{folder} holds no image", hint=f"put files ending in {endings} there")
-    return sorted(found_paths, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+    names = {path: path.relative_to(folder).as_posix() for path in found_paths}
+    return sorted(found_paths, key=lambda path: (natural_key(names[path]), names[path]))
 
 
 def read_photograph(path: Path) -> Photograph:
     """Decode one file whole, or say why it cannot be.
 
-    Orientation in EXIF is applied, transparency is laid on black, palettes become RGB.
+    Orientation in EXIF is applied, palettes become RGB, transparency is no matter: the pixels count as they are stored.
 
     Raises:
         ImageError: missing, empty, truncated, not an image, fewer than `MIN_SIDE_PX` pixels on a side, longer than
@@ -98,18 +116,23 @@ def read_photograph(path: Path) -> Photograph:
     if not data:
         raise ImageError(f"{path.name}: the file is empty", hint="copy it again from the camera")
     pixels, taken_at = _decode(data, name=path.name)
+    check_size(pixels, name=path.name)
+    return Photograph(path, hashlib.sha256(data).hexdigest(), pixels, taken_at)
+
+
+def check_size(pixels: Pixels, *, name: str) -> None:
+    """ImageError for an image of (h, w) or (h, w, 3) that is too small or too long to be judged."""
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_SIDE_PX:
         raise ImageError(
-            f"{path.name}: {width} × {height} px, expected at least {MIN_SIDE_PX} on each side",
+            f"{name}: {width} × {height} px, expected at least {MIN_SIDE_PX} on each side",
             hint="check the camera's region of interest",
         )
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ImageError(
-            f"{path.name}: {width} × {height} px is more than {MAX_ASPECT:g} times longer than wide",
+            f"{name}: {width} × {height} px is more than {MAX_ASPECT:g} times longer than wide",
             hint="cut line-scan images into tiles first",
         )
-    return Photograph(path, hashlib.sha256(data).hexdigest(), pixels, taken_at)
 
 
 def white_level_of(images: Iterable[Pixels]) -> int:
@@ -155,26 +178,25 @@ def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
 def _decode(data: bytes, *, name: str) -> tuple[Pixels, datetime | None]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # `MAX_PIXELS` is ours; Pillow warns at 89 million
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
             warnings.simplefilter("ignore", UserWarning)  # Pillow: odd metadata; the pixels are what counts
             image = Image.open(io.BytesIO(data))
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{name}: {image.width} × {image.height} px is too large", hint="check the file")
             deep_colour = _is_16_bit_colour(image)
             image.load()
-            taken_at = _taken_at(image)
+            exif, details = _exif(image)
             if deep_colour:
-                return _decode_16_bit_colour(data, name=name), taken_at
-            turned = ImageOps.exif_transpose(image)
+                return _decode_16_bit_colour(data, name=name), _taken_at(details)
+            how = _TURNED.get(exif.get(_EXIF_ORIENTATION, 1))
+            turned = image if how is None else image.transpose(how)
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{name}: not an image, although its ending says so", hint="remove it or export it again"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Warning) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError, Warning) as error:
         raise ImageError(f"{name}: damaged or truncated ({error})", hint="copy it again from the camera") from error
-    return _pixels_of(turned, name=name), taken_at
+    return _pixels_of(turned, name=name), _taken_at(details)
 
 
 def _pixels_of(image: Image.Image, *, name: str) -> Pixels:
@@ -196,7 +218,9 @@ def _pixels_of(image: Image.Image, *, name: str) -> Pixels:
 
 def _is_16_bit_colour(image: Image.Image) -> bool:
     """Pillow keeps only the high byte of 16-bit colour; before loading, its tile names the raw mode (``RGB;16B``)."""
-    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    return image.mode in ("RGB", "RGBA") and any(
+        _SIXTEEN_BIT_RAW.search(str(tile[3])) for tile in getattr(image, "tile", ())
+    )
 
 
 def _decode_16_bit_colour(data: bytes, *, name: str) -> NDArray[np.uint16]:
@@ -208,9 +232,16 @@ def _decode_16_bit_colour(data: bytes, *, name: str) -> NDArray[np.uint16]:
     return np.ascontiguousarray(decoded[:, :, ::-1])
 
 
-def _taken_at(image: Image.Image) -> datetime | None:
-    exif = image.getexif()
-    details = exif.get_ifd(_EXIF_IFD) if exif else {}
+def _exif(image: Image.Image) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
+    """The EXIF entries of the picture and of the shot; none where they are damaged: the pixels are what counts."""
+    try:
+        exif = image.getexif()
+        return dict(exif), dict(exif.get_ifd(_EXIF_IFD)) if exif else {}
+    except (struct.error, OSError, SyntaxError, ValueError, KeyError, TypeError):
+        return {}, {}
+
+
+def _taken_at(details: Mapping[int, Any]) -> datetime | None:
     written = details.get(_EXIF_TAKEN_AT)
     if not isinstance(written, str):
         return None

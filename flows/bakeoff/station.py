@@ -66,10 +66,10 @@ def main(arguments: Sequence[str]) -> None:
     from detectors.photographs.images import read_photograph
 
     version = load_version(Path(arguments[0]))
-    photographs = [read_photograph(Path(path)).pixels for path in arguments[1:]]
     times = []
     for turn in range(ROUNDS):
-        for pixels in photographs:
+        for path in arguments[1:]:
+            pixels = read_photograph(Path(path)).pixels  # a station holds one at a time
             started = time.perf_counter()
             version.score(pixels)
             if turn:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detectors.artifact import FORMAT, MANIFEST, load_version, read_manifest, save_version
+from detectors.artifact import FORMAT, MANIFEST, load_version, read_manifest, save_version, sealed
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version
@@ -154,8 +154,16 @@ def test_a_manifest_that_names_what_this_halfsigma_does_not_know_is_refused(
     copied: Path, key: str, value: object
 ) -> None:
     manifest = json.loads((copied / MANIFEST).read_text())
-    (copied / MANIFEST).write_text(json.dumps({**manifest, key: value}))
-    with pytest.raises(ArtifactError):
+    (copied / MANIFEST).write_text(json.dumps(sealed({**manifest, key: value})))
+    with pytest.raises(ArtifactError, match="does not describe a version|cannot be|unknown|not known|yolo"):
+        load_version(copied)
+
+
+def test_a_manifest_whose_threshold_was_raised_is_refused(copied: Path) -> None:
+    manifest = json.loads((copied / MANIFEST).read_text())
+    manifest["threshold"]["value"] = 1e9
+    (copied / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="manifest.json has SHA-256 .* it was altered"):
         load_version(copied)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flows import watching
-from flows.check import check_line
 from flows.challenger import request_retrain
+from flows.check import check_line
 from flows.deploying import promote_version
 from halfsigma import RegistryError
 from registry import checks, deployment, lines, moves, promotion, retrains, scores

@@ -57,6 +57,10 @@ def test_one_image_alone_is_one_row(model: HalfsigmaModel, photographs: list[NDA
     assert list(judged.columns) == ["score", "threshold", "rejected"]
     assert [judged.dtypes[name].kind for name in judged] == ["f", "f", "b"]
     assert len(judged) == 1
+    colour = np.repeat(photographs[0][:, :, None], 3, axis=2)
+    transparent = np.concatenate([colour, np.zeros_like(colour[..., :1])], axis=2)
+    for lone in (colour, transparent):
+        assert model.predict(None, lone)["score"].tolist() == judged["score"].tolist()
 
 
 def test_no_image_is_no_row(model: HalfsigmaModel) -> None:

@@ -13,8 +13,9 @@ from detectors.patches.whitening import PatchMoments, PatchProjection
 
 LEAST_SHARE = 1e-4
 """Of the mean variance behind the map: directions in which good images vary less than that are not stretched."""
-LEAST_SD = 1e-6
-"""A channel that never moves stays at 0."""
+LEAST_SD, LEAST_SD_SHARE = 1e-6, 0.01
+"""A channel that moves less than that share of what channels usually do (behind a ReLU some are 0 on every good image) is not
+stretched any further: it would decide alone."""
 _REACH_SD = 4
 """Where a Gaussian is cut off."""
 
@@ -39,8 +40,9 @@ class Standardise(nn.Module):  # type: ignore[misc]  # torch is not followed
 
     def learn(self, good: PatchMoments) -> None:
         """Each channel by its mean and standard deviation over good images."""
-        sd = np.sqrt(np.diagonal(good.covariance()).clip(min=LEAST_SD**2))
-        self._set(good, np.diag(1.0 / sd))
+        sd = np.sqrt(np.diagonal(good.covariance()).clip(min=0.0))
+        least = max(LEAST_SD, LEAST_SD_SHARE * float(np.median(sd)))
+        self._set(good, np.diag(1.0 / sd.clip(min=least)))
 
     def learn_components(self, good: PatchMoments) -> None:
         """Principal components of good images, all on one scale: of mean square 1."""

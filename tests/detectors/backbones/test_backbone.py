@@ -62,6 +62,12 @@ def test_a_name_that_timm_does_not_know_is_said_plainly() -> None:
         load_backbone(BackboneSpec("resnet19"))
 
 
+def test_weights_without_the_name_of_their_network_are_not_passed_over(weights: Path) -> None:
+    with pytest.raises(DetectorError, match="has its own weights") as caught:
+        load_backbone(BackboneSpec(weights=weights))
+    assert "--backbone" in caught.value.hint
+
+
 def test_a_tap_that_is_not_there_is_named(weights: Path) -> None:
     with pytest.raises(DetectorError, match="no module 'layer9'"):
         load_backbone(BackboneSpec("resnet18", weights=weights, taps=("layer9",)))

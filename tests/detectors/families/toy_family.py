@@ -74,7 +74,7 @@ class ToyFamily:
             loss=loss,
             validate=lambda: float(module(torch.stack(kept)).mean()),
             context=context,
-            identity=identity_of(canvases, cls.family),
+            identity=identity_of(canvases, runtime, cls.family),
         )
         head = Head.of(module, inputs=(PATCHES,), runtime=runtime)
         model = cls(runtime, head, module_arrays(module), common_size(canvases))

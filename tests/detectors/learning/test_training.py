@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 
 from detectors.backbones.head import load_arrays, module_arrays
 from detectors.calibration import LEAST_FITTED, MIN_REFERENCE, hold_out, n_held_out
-from detectors.learning.training import Plan, train
+from detectors.learning.training import Plan, identity_of, train
 from detectors.protocol import FitContext, no_progress
 from halfsigma import DetectorError, TooFewImages
 from tests.detectors.families.toy_family import PLAN, small_training
@@ -156,10 +157,17 @@ def test_arrays_of_another_network_are_refused_by_name() -> None:
         load_arrays(module, {name: array for name, array in arrays.items() if name != "up.bias"})
 
 
+def test_another_backbone_is_another_training() -> None:
+    canvases = [np.zeros((32, 32, 3), np.uint8)]
+    backbones = [SimpleNamespace(features=lambda _, k=k: np.full((2, 2, 3), k, np.float32)) for k in (0.0, 0.0, 1.0)]
+    first, again, other = (identity_of(canvases, each, "rd4ad") for each in backbones)  # type: ignore[arg-type]
+    assert first == again != other
+
+
 @pytest.mark.parametrize("n", [MIN_REFERENCE + LEAST_FITTED, 100, 300, 4000])
 def test_what_is_held_out_is_never_fitted_on(n: int) -> None:
     parts = hold_out(n, seed=1)
-    assert len(parts.reference) == n_held_out(n) >= MIN_REFERENCE
+    assert len(parts.reference) == n_held_out(n, n_new=n) >= MIN_REFERENCE
     assert sorted([*parts.fitted, *parts.reference]) == list(range(n))
     np.testing.assert_array_equal(parts.reference, hold_out(n, seed=1).reference)
     assert not np.array_equal(parts.reference, hold_out(n, seed=2).reference)
@@ -168,6 +176,13 @@ def test_what_is_held_out_is_never_fitted_on(n: int) -> None:
 def test_what_the_warm_start_has_seen_never_stands_in_the_reference() -> None:
     seen = np.arange(100) < 60
     assert hold_out(100, seed=0, seen=seen).reference.min() >= 60
+
+
+@pytest.mark.parametrize(("n_fresh", "n_core"), [(78, 200), (57, 200), (60, 150), (20, 100)])
+def test_few_new_images_beside_many_known_ones_are_shared_between_both_parts(n_fresh: int, n_core: int) -> None:
+    parts = hold_out(n_fresh + n_core, seed=0, seen=np.arange(n_fresh + n_core) >= n_fresh)
+    assert MIN_REFERENCE <= len(parts.reference) <= max(MIN_REFERENCE, n_fresh // 2)
+    assert parts.reference.max() < n_fresh
 
 
 def test_too_few_images_or_too_few_new_ones_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from detectors.photographs.images import (
     MAX_ASPECT,
@@ -105,6 +106,36 @@ def test_the_orientation_that_the_camera_wrote_is_applied(tmp_path: Path) -> Non
     exif[EXIF_ORIENTATION] = 6  # turn clockwise by a quarter to see it upright
     Image.fromarray(COLOUR_8).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_photograph(tmp_path / "a.png").pixels, np.rot90(COLOUR_8, k=-1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60), np.uint8))
+    picture.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+    np.testing.assert_array_equal(read_photograph(tmp_path / "a.png").pixels, expected)
+
+
+def test_a_damaged_exif_entry_costs_no_pixels(tmp_path: Path) -> None:
+    """A length that is a text: Pillow can read it, and fails when it writes it again."""
+    entries = struct.pack("<HHLHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHL4s", 0x0101, 2, 4, b"abc\0")
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2) + entries + bytes(4)
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_photograph(tmp_path / "a.jpg").pixels.shape == (60, 40, 3)
+
+
+def test_sixteen_bits_for_three_colours_are_an_ordinary_picture(tmp_path: Path) -> None:
+    """A BMP of 5, 6 and 5 bits."""
+    pixels = np.full((20, 20), 0xF800, "<u2")
+    header = struct.pack("<LllHHLLllLL", 40, 20, 20, 1, 16, 3, pixels.nbytes, 0, 0, 0, 0)
+    masks = struct.pack("<LLL", 0xF800, 0x07E0, 0x001F)
+    start = 14 + len(header) + len(masks)
+    file = struct.pack("<2sLHHL", b"BM", start + pixels.nbytes, 0, 0, start) + header + masks + pixels.tobytes()
+    (tmp_path / "a.bmp").write_bytes(file)
+    assert read_photograph(tmp_path / "a.bmp").pixels[0, 0].tolist() == [255, 0, 0]
 
 
 def test_the_time_that_the_camera_wrote_is_read_to_the_microsecond(tmp_path: Path) -> None:
@@ -234,6 +265,13 @@ def test_images_are_listed_in_natural_order_without_hidden_ones(tmp_path: Path) 
     (tmp_path / "folder.png").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
     assert found == ["b/part2.tif", "part1.jpeg", "part9.PNG", "part10.png"]
+
+
+def test_names_that_count_alike_keep_one_order(tmp_path: Path) -> None:
+    names = ["10²3.png", "A.png", "a.png", "part01.png", "part1.png"]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == names
 
 
 def test_a_hidden_folder_above_the_one_that_is_asked_for_hides_nothing(tmp_path: Path) -> None:

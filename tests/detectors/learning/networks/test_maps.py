@@ -32,6 +32,19 @@ def test_standardised_channels_come_first_with_mean_0_and_sd_1_and_a_dead_one_st
     np.testing.assert_array_equal(found[:, 2], 0.0)
 
 
+def test_a_channel_that_hardly_moved_on_good_images_does_not_decide_alone() -> None:
+    """Behind a ReLU: 0 on every good image, 0.05 on another one."""
+    rng = np.random.default_rng(4)
+    maps = np.abs(rng.normal(0.0, 2.0, (6, 5, 5, 8))).astype(np.float32)
+    maps[..., 3] = 0.0
+    standardise = Standardise(8)
+    standardise.learn(moments(list(maps)))
+    new = torch.zeros(1, 1, 1, 8)
+    new[..., 3] = 0.05
+    moved = standardise(new) - standardise(torch.zeros(1, 1, 1, 8))
+    assert 0.0 < float(moved[0, 3, 0, 0]) < 10.0
+
+
 def test_principal_components_are_uncorrelated_and_of_mean_square_1() -> None:
     maps = _correlated(np.random.default_rng(0), 5.0)
     standardise = Standardise(4)
