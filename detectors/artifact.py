@@ -23,7 +23,8 @@ from detectors.photographs.position import PartTemplate
 from detectors.version import DetectorVersion
 from halfsigma import ArtifactError, __version__
 
-FORMAT = 4
+FORMAT, UNSEALED = 4, 3
+"""What is written, and the format before, whose manifests have no hash of their own: a line's champion outlives an update."""
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
 _MODEL = "model.safetensors"
@@ -86,6 +87,8 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _verify_manifest(manifest: Mapping[str, Any]) -> None:
+    if manifest["format"] == UNSEALED:
+        return
     found, expected = sealed(manifest)[_OWN_HASH], str(manifest[_OWN_HASH])
     if found != expected:
         raise ArtifactError(
@@ -135,7 +138,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         version_format = manifest["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder} holds no readable {MANIFEST}: {error}", hint="restore its files") from error
-    if version_format != FORMAT:
+    if version_format not in (FORMAT, UNSEALED):
         raise ArtifactError(
             f"the version has format {version_format}, this halfsigma {__version__} reads {FORMAT}",
             hint=f"install halfsigma {manifest.get('halfsigma', 'that wrote it')}",

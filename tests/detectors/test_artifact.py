@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detectors.artifact import FORMAT, MANIFEST, load_version, read_manifest, save_version, sealed
+from detectors.artifact import FORMAT, MANIFEST, UNSEALED, load_version, read_manifest, save_version, sealed
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version
@@ -165,6 +165,13 @@ def test_a_manifest_whose_threshold_was_raised_is_refused(copied: Path) -> None:
     (copied / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="manifest.json has SHA-256 .* it was altered"):
         load_version(copied)
+
+
+def test_a_version_of_the_format_before_is_still_read(copied: Path, version: DetectorVersion) -> None:
+    manifest = json.loads((copied / MANIFEST).read_text())
+    del manifest["sha256"]
+    (copied / MANIFEST).write_text(json.dumps({**manifest, "format": UNSEALED}))
+    assert load_version(copied).threshold == version.threshold
 
 
 def test_a_version_of_a_later_format_asks_for_the_later_halfsigma(copied: Path) -> None:
