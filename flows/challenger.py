@@ -19,7 +19,7 @@ from flows.refitting import fit_challenger, try_challenger
 from flows.retrain_files import ADDED, CURATED
 from flows.succession import conclude, register_challenger
 from flows.workspace import Workspace
-from halfsigma import HalfsigmaError, IllegalTransition, TooFewImages
+from halfsigma import HalfsigmaError, IllegalTransition, StoreError, TooFewImages
 from registry import deployment, lines, retrains
 from registry.tables import Line, Retrain
 
@@ -122,8 +122,7 @@ def request_retrain(
         under_way = retrains.open_retrain(session, line)
         if under_way is not None and under_way.base_version == base_version:
             if under_way.state in retrains.OFFERED:
-                assert under_way.new_version is not None, "what is offered is registered"
-                vetoed = vetoes.learned_defects(workspace, session, line, under_way.new_version)
+                vetoed = _vetoed(workspace, session, line, under_way)
                 if not vetoed:
                     return under_way
                 vetoes.reject_offered(workspace, session, line, under_way, reason=vetoes.phrase(vetoed))
@@ -139,6 +138,15 @@ def request_retrain(
                 session, retrain.id, start=retrain.state, to="requested", reason=reason, document=document
             )
         return retrain
+
+
+def _vetoed(workspace: Workspace, session: Session, line: Line, offered: Retrain) -> list[str]:
+    """While MLflow is away nothing is taken back: a challenger is not promoted then either."""
+    assert offered.new_version is not None, "what is offered is registered"
+    try:
+        return vetoes.learned_defects(workspace, session, line, offered.new_version)
+    except StoreError:
+        return []
 
 
 def _give_up(workspace: Workspace, session: Session, line: Line, retrain: Retrain, *, night: date) -> bool:
