@@ -16,8 +16,8 @@ REFERENCE_SHARE = 0.2
 USUAL_REFERENCE, MOST_REFERENCE = 99, 300
 """Images held out: a fifth, but 99 if that is no more than a third, since no threshold from fewer promises the usual
 budget of 1 %; of more than 300 the threshold's spread hardly gains."""
-LEAST_FITTED = 12
-"""What a training is left with at least."""
+LEAST_FITTED, LEAST_NEW = 12, 50
+"""What a training is left with at least; how many new images, beside known ones, if that costs no more than half of them."""
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 KNOWN_SHARE = 0.5
@@ -167,12 +167,15 @@ class HeldOut:
 
 
 def n_held_out(n_images: int, *, n_new: int) -> int:
-    """How many images of a fit are held out for the reference, at most half of the new ones: the others are learned from.
+    """How many images of a fit are held out for the reference; the other new ones, which should not be too few, are learned from.
 
-    >>> [n_held_out(n, n_new=n) for n in (35, 100, 180, 300, 1000, 5000)], n_held_out(257, n_new=57)
-    ([20, 33, 60, 99, 200, 300], 28)
+    >>> [n_held_out(n, n_new=n) for n in (35, 100, 180, 300, 1000, 5000)]
+    [20, 33, 60, 99, 200, 300]
+    >>> n_held_out(257, n_new=57), n_held_out(300, n_new=150)
+    (28, 99)
     """
-    wanted = min(max(USUAL_REFERENCE, round(REFERENCE_SHARE * n_images)), n_images // 3, n_new // 2, MOST_REFERENCE)
+    to_spare = max(n_new // 2, n_new - LEAST_NEW)
+    wanted = min(max(USUAL_REFERENCE, round(REFERENCE_SHARE * n_images)), n_images // 3, to_spare, MOST_REFERENCE)
     return max(MIN_REFERENCE, wanted)
 
 

@@ -122,10 +122,8 @@ def request_retrain(
         under_way = retrains.open_retrain(session, line)
         if under_way is not None and under_way.base_version == base_version:
             if under_way.state in retrains.OFFERED:
-                vetoed = _vetoed(workspace, session, line, under_way)
-                if not vetoed:
+                if not _take_back(workspace, session, line, under_way):
                     return under_way
-                vetoes.reject_offered(workspace, session, line, under_way, reason=vetoes.phrase(vetoed))
                 night = under_way.night
             elif under_way.night >= night or not _give_up(workspace, session, line, under_way, night=night):
                 return under_way
@@ -140,13 +138,16 @@ def request_retrain(
         return retrain
 
 
-def _vetoed(workspace: Workspace, session: Session, line: Line, offered: Retrain) -> list[str]:
-    """While MLflow is away nothing is taken back: a challenger is not promoted then either."""
-    assert offered.new_version is not None, "what is offered is registered"
+def _take_back(workspace: Workspace, session: Session, line: Line, offered: Retrain) -> bool:
+    """A challenger that learned from what is called a defect now. While MLflow is away nothing is: it is not promoted then either."""
+    vetoed = vetoes.learned_defects(workspace, session, line, offered)
+    if not vetoed:
+        return False
     try:
-        return vetoes.learned_defects(workspace, session, line, offered.new_version)
+        vetoes.reject_offered(workspace, session, line, offered, reason=vetoes.phrase(vetoed))
     except StoreError:
-        return []
+        return False
+    return True
 
 
 def _give_up(workspace: Workspace, session: Session, line: Line, retrain: Retrain, *, night: date) -> bool:

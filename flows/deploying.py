@@ -165,7 +165,7 @@ def _refuse_vetoed(workspace: Workspace, session: Session, line: Line, number: i
     offered = retrains.open_retrain(session, line)
     if offered is None or offered.state not in retrains.OFFERED or offered.new_version != number:
         return
-    vetoed = vetoes.learned_defects(workspace, session, line, number)
+    vetoed = vetoes.learned_defects(workspace, session, line, offered)
     if vetoed:
         raise RegistryError(
             f"version {number} of line {line.name!r} is not promoted: {vetoes.phrase(vetoed)}",

@@ -134,9 +134,8 @@ def _parse(row: dict[str, str], *, where: str, time_zone: str) -> _CsvScore:
 
 
 def _row(row: _CsvScore, *, line: Line, threshold: float) -> ScoreRow:
-    """Known by name and instant: a station may call every photograph ``latest.png``."""
     return ScoreRow(
-        sha256=hashlib.sha256(f"{row.captured_at.isoformat()} {row.image}".encode()).hexdigest(),
+        sha256=hashlib.sha256(row.image.encode()).hexdigest(),
         name=row.image,
         captured_at=row.captured_at,
         night=lines.night_of(row.captured_at, line.time_zone),

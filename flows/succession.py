@@ -82,7 +82,7 @@ def conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Progr
         if champion not in (retrain.base_version, number):
             reason = f"version {champion} became champion meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
-        vetoed = [] if champion == number else vetoes.learned_defects(workspace, session, line, number)
+        vetoed = [] if champion == number else vetoes.learned_defects(workspace, session, line, retrain)
         if vetoed:
             raise RegistryError(vetoes.phrase(vetoed), hint=f"learn again without them: halfsigma retrain {line.name}")
         if line.policy == "auto" and line.approvals == 1:

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+
 from sqlalchemy.orm import Session
 
 from detectors.artifact import read_manifest
-from flows.retrain_files import ADDED
+from flows import retrain_files
+from flows.retrain_files import ADDED, CURATED
 from flows.workspace import Workspace
+from halfsigma import ArtifactError, StoreError, UnknownVersion
 from registry import deployment, images, lines, retrains
 from registry.tables import Line, Retrain
 
 
-def learned_defects(workspace: Workspace, session: Session, line: Line, number: int) -> list[str]:
-    """SHA-256 of the images that the version learned from and that are labelled as defects now.
+def learned_defects(workspace: Workspace, session: Session, line: Line, retrain: Retrain) -> list[str]:
+    """SHA-256 of the images that the retrain's version learned from, besides what it grew from, and that are labelled as defects
+    now."""
+    known = images.find(session, line, _learned(workspace, line, retrain))
+    return sorted(sha256 for sha256, image in known.items() if image.label == "defect")
 
-    Raises:
-        StoreError: MLflow is away, and this machine has no copy of the version.
-    """
-    folder = workspace.store.fetch(line.name, number, cache=workspace.cache)
-    learned = read_manifest(folder)["provenance"]["fit_images_sha256"]
-    return sorted(sha256 for sha256, image in images.find(session, line, learned).items() if image.label == "defect")
+
+def _learned(workspace: Workspace, line: Line, retrain: Retrain) -> Iterable[str]:
+    """By this machine's files; by the version's own where another machine made it, and none while nobody can say."""
+    if ADDED in retrain.document:
+        return tuple(retrain.document[ADDED])
+    file = retrain_files.folder_of(workspace, retrain) / CURATED
+    if file.exists():
+        document = json.loads(file.read_text())
+        return {*document["chosen"], *document["core"]} - set(document["held_back"])
+    if retrain.new_version is None:
+        return ()
+    try:
+        folder = workspace.store.fetch(line.name, retrain.new_version, cache=workspace.cache)
+        return list(map(str, read_manifest(folder)["provenance"]["fit_images_sha256"]))
+    except (StoreError, UnknownVersion, ArtifactError):
+        return ()
 
 
 def phrase(vetoed: list[str]) -> str:
@@ -38,8 +56,7 @@ def may_start_again(
         return False
     if ADDED in retrain.document and not is_growth:
         return True
-    number = retrain.new_version
-    return number is not None and bool(learned_defects(workspace, session, line, number))
+    return bool(learned_defects(workspace, session, line, retrain))
 
 
 def reject_offered(
@@ -51,7 +68,11 @@ def reject_offered(
     reason: str,
     found: dict[str, object] | None = None,
 ) -> Retrain:
-    """Take back a challenger that waits or scores along, and tell why."""
+    """Take back a challenger that waits or scores along, and tell why.
+
+    Raises:
+        StoreError: MLflow is away; then nothing was changed.
+    """
     document = found or {}
     workspace.store.set_alias(line.name, "challenger", None)
     moved = retrains.advance(session, retrain.id, start=retrain.state, to="rejected", reason=reason, document=document)

@@ -147,7 +147,7 @@ def settle_shadow(workspace: Workspace, line_name: str, *, night: date) -> Retra
             SETTLED_ON: night.isoformat(),
         }
         failed = [gate.name for gate in gates if not gate.passed]
-        vetoed = vetoes.learned_defects(workspace, session, line, number)
+        vetoed = vetoes.learned_defects(workspace, session, line, retrain)
         if failed or vetoed:
             reason = f"not passed on {len(seen)} live nights: " + ", ".join(failed) if failed else vetoes.phrase(vetoed)
             return vetoes.reject_offered(workspace, session, line, retrain, reason=reason, found=found)

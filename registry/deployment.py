@@ -104,7 +104,10 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
         return _put_back(session, line, store, before, found=wanted, reason=refusal, cache=cache, at=at)
     assert wanted is not None, "without a champion there was a refusal"
     if before is not None:
-        _move_previous(session, line, store, before=before, wanted=wanted, mirrored=mirrored, actual=actual)
+        if ours is not None and ours.action == "promoted":
+            store.set_alias(line.name, "previous", before)
+        else:
+            _move_previous(session, line, store, before=before, wanted=wanted, mirrored=mirrored, actual=actual)
     if actual.get("challenger") == wanted:
         store.set_alias(line.name, "challenger", None)
     actual = store.aliases(line.name)

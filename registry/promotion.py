@@ -87,8 +87,8 @@ def promote(
         move.check_lease()
         if before != number:
             store.set_alias(line.name, "champion", number)  # first: `follow` completes what is killed after it
-            if before is not None:
-                store.set_alias(line.name, "previous", before)
+        if replaces not in (None, number):
+            store.set_alias(line.name, "previous", replaces)
         if found.get("challenger") == number:
             store.set_alias(line.name, "challenger", None)
         actual = store.aliases(line.name)

@@ -48,11 +48,13 @@ def read_window(
     rows = _plain_rows(session.execute(SCORES_OF_NIGHT, {"line_id": line_id, "version": version, "night": night}))
     kept = [row for row in rows if row[0] not in defects] if defects else rows
     columns: list[Any] = list(zip(*kept, strict=True)) if kept else [()] * (2 + len(COVARIATES))
+    covariates = dict(_covariates(columns[2:]))
     return Window(
         night=night,
         scores=np.array(columns[1], dtype=np.float64),
-        covariates=dict(_covariates(columns[2:])),
-        image_hashes=tuple(columns[0]),
+        covariates=covariates,
+        # where no picture was measured the detector is not ours, and its hashes are of names, which may come again
+        image_hashes=tuple(columns[0]) if covariates else (),
         n_unreadable=n_unreadable,
         n_known_defects=len(rows) - len(kept),
     )

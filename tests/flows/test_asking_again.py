@@ -13,7 +13,7 @@ from detectors.artifact import FORMAT, MANIFEST
 from flows import retrain_files
 from flows.challenger import fail_retrain, request_retrain, run_retrain, run_step
 from flows.deploying import roll_back
-from flows.retrain_files import ADDED
+from flows.retrain_files import ADDED, CURATED
 from flows.vetoes import learned_defects
 from halfsigma import DetectorError, IllegalTransition, StoreError
 from registry import images, lines, promotion, retrains
@@ -136,13 +136,51 @@ def test_a_rollback_that_was_cut_off_is_finished_and_not_followed_by_a_second(
     assert roll_back(plant.workspace, LINE)["champion"] == 1  # asked for anew
 
 
-def test_what_a_version_learned_is_held_against_what_people_say_today(plant: Plant) -> None:
-    learned = ["aa" * 32, "bb" * 32]
-    manifest = {"format": FORMAT, "provenance": {"fit_images_sha256": learned}}
-    (plant.store.folder / MANIFEST).write_text(json.dumps(manifest))
+A, B, C, D = (letter * 64 for letter in "abcd")
+
+
+@pytest.fixture
+def labelled(plant: Plant) -> Retrain:
+    """A retrain, and images of the line of which B, C and D are called defects."""
     with plant.workspace.database.session() as session:
         line = lines.get_line(session, LINE)
-        images.remember(session, line, {sha256: f"{sha256[:2]}.png" for sha256 in [*learned, "cc" * 32]})
-        assert learned_defects(plant.workspace, session, line, 1) == []
-        images.label(session, line, ["bb" * 32, "cc" * 32], "defect")
-        assert learned_defects(plant.workspace, session, line, 1) == ["bb" * 32]
+        images.remember(session, line, {sha256: f"{sha256[:2]}.png" for sha256 in (A, B, C, D)})
+        images.label(session, line, [B, C, D], "defect")
+    return _ask(plant)
+
+
+def _found(plant: Plant, retrain: Retrain) -> list[str]:
+    with plant.workspace.database.session() as session:
+        return learned_defects(plant.workspace, session, lines.get_line(session, LINE), retrain)
+
+
+def test_what_was_learned_is_held_against_what_people_say_today(plant: Plant, labelled: Retrain) -> None:
+    """What was held back was not learned; what a growth adds is asked about, not what the champion knew already."""
+    curated = {"chosen": {A: "a.png", B: "b.png", C: "c.png"}, "held_back": [C], "core": {D: "d.png"}}
+    retrain_files.write_json(retrain_files.folder_of(plant.workspace, labelled) / CURATED, curated)
+    assert _found(plant, labelled) == [B, D]
+    labelled.document = {ADDED: {A: "a.png", C: "c.png"}}
+    assert _found(plant, labelled) == [C]
+
+
+def test_where_another_machine_made_the_version_it_says_itself_what_it_learned(plant: Plant, labelled: Retrain) -> None:
+    labelled.new_version = 1
+    assert _found(plant, labelled) == [], "its files cannot be read"
+    manifest = {"format": FORMAT, "provenance": {"fit_images_sha256": [A, B]}}
+    (plant.store.folder / MANIFEST).write_text(json.dumps(manifest))
+    assert _found(plant, labelled) == [B]
+    plant.store.is_away = True
+    assert _found(plant, labelled) == []
+
+
+def test_while_mlflow_is_away_a_challenger_goes_on_waiting(plant: Plant) -> None:
+    row = _put_into(plant, _ask(plant), "curated", "fitted", "gated")
+    with plant.workspace.database.session() as session:
+        retrains.advance(session, row.id, start="gated", to="registered", new_version=plant.add(0.0, base=1))
+        retrains.advance(session, row.id, start="registered", to="waiting")
+    plant.vetoed = [B]
+    plant.store.is_away = True
+    assert _ask(plant, days=1).state == "waiting"
+    plant.store.is_away = False
+    again = _ask(plant, days=1)
+    assert (again.state, again.night) == ("requested", FIRST)

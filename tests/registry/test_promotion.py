@@ -53,6 +53,26 @@ def test_a_promotion_that_is_killed_between_its_two_aliases_leaves_something_to_
     assert roll_back(session, line, deployed).champion == 2
 
 
+def test_the_version_before_promoted_again_and_killed_between_the_aliases_is_no_rollback(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    fit(session, line, deployed, 2)
+    promote(session, line, deployed, 2)
+    moves.begin(session, line, action="promoted", start=2, to=1, actor="bea", document={})
+    deployed.set_alias(line.name, "champion", 1)  # and killed
+    assert follow(session, line, deployed, tmp_path) == Deployment(1, 2, None)
+
+
+def test_a_second_process_completes_a_promotion_that_was_killed_between_the_aliases(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    for number in (2, 3):
+        fit(session, line, deployed, number)
+    promote(session, line, deployed, 2)
+    deployed.set_alias(line.name, "champion", 3)  # and killed
+    assert promote(session, line, deployed, 3) == Deployment(3, 2, None)
+
+
 def test_a_fit_while_the_champions_alias_is_gone_deploys_nothing(
     session: Session, line: Line, deployed: FakeStore, tmp_path: Path
 ) -> None:
