@@ -4,7 +4,7 @@
 
 Three lines on real tiles, blurred by 2 px from their first night on, and an MLflow server in a process of its own over
 SQLite. On `manual` a challenger waits for a person: the server is killed by SIGKILL in the middle of her promotion, after
-`previous` was moved and before `champion` was. On `auto` the blurred night comes while the server is away, so its retrain
+`champion` was moved and before `previous` was. On `auto` the blurred night comes while the server is away, so its retrain
 has nothing to register the challenger with. On `shadow` a challenger scores along before and has its last night while the
 server is away. Every minute a person tries again, by the command line. Then the server is started again. Exit status 1 if
 a line has two champions or none, or a change without its entry in the audit.
@@ -42,14 +42,14 @@ SEED = 20261125
 
 
 class DiesUnderIt(MlflowStore):
-    """A store whose server is killed when the champion's alias is about to be moved."""
+    """A store whose server is killed when the champion's alias was moved and ``previous`` is about to be."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(server.url)
         self._server = server
 
     def set_alias(self, line: str, alias: str, number: int | None) -> None:
-        if alias == "champion":
+        if alias == "previous":
             self._server.stop()
         super().set_alias(line, alias, number)
 
@@ -110,7 +110,7 @@ def die_under_a_promotion(settings: Settings, server: Server, told: Told) -> Non
             seen = "promoted"
         except StoreError as error:
             seen = f"StoreError: {error.message.split(':')[0]} …"
-    told.row("ann promotes version 2, the server is killed before `champion` moves", seen, well=seen != "promoted")
+    told.row("ann promotes version 2, the server is killed before `previous` moves", seen, well=seen != "promoted")
 
 
 def live_without_it(station: Station, images: Path, *, minutes: float, told: Told) -> None:
