@@ -120,6 +120,20 @@ class Plant:
             done = nightly._respond(self.workspace, check_line(self.workspace, LINE, night=night))
         return done
 
+    def promote(self, number: int) -> None:
+        """By a person's hand."""
+        with self.workspace.database.session() as session:
+            promotion.promote(
+                session,
+                lines.get_line(session, LINE),
+                self.store,  # type: ignore[arg-type]
+                number,
+                replaces=self.store.pointing["champion"],
+                actor="ann",
+                document={"reason": "I know better"},
+                cache=self.workspace.cache,
+            )
+
     def configure(self, **counted: int) -> None:
         with self.workspace.database.session() as session:
             lines.update_line(session, lines.get_line(session, LINE), counted=counted)

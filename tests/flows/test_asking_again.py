@@ -16,7 +16,7 @@ from flows.deploying import roll_back
 from flows.retrain_files import ADDED, CURATED
 from flows.vetoes import learned_defects
 from halfsigma import DetectorError, IllegalTransition, StoreError
-from registry import images, lines, promotion, retrains
+from registry import images, lines, retrains
 from registry.tables import Retrain
 from tests.flows.simulated_plant import FIRST, LINE, Plant, simulated_plant
 
@@ -110,17 +110,7 @@ def test_a_rollback_that_was_cut_off_is_finished_and_not_followed_by_a_second(
 ) -> None:
     monkeypatch.setattr("registry.deployment.unusable", lambda *_, **__: None)
     for number in (plant.add(0.0), plant.add(0.0)):
-        with plant.workspace.database.session() as session:
-            promotion.promote(
-                session,
-                lines.get_line(session, LINE),
-                plant.store,  # type: ignore[arg-type]
-                number,
-                replaces=number - 1,
-                actor="ann",
-                document={},
-                cache=plant.workspace.cache,
-            )
+        plant.promote(number)
     move = plant.store.set_alias
 
     def move_and_lose_the_server(line: str, alias: str, number: int | None) -> None:

@@ -13,7 +13,7 @@ from flows.challenger import request_retrain
 from flows.check import check_line
 from flows.deploying import promote_version
 from halfsigma import RegistryError
-from registry import checks, deployment, lines, moves, promotion, retrains, scores
+from registry import checks, deployment, lines, moves, retrains, scores
 from registry.checks import NewCheck
 from registry.scores import ScoreRow
 from tests.flows.simulated_plant import FIRST, LINE, Plant, simulated_plant
@@ -27,20 +27,6 @@ class KilledError(BaseException):
 def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
     with simulated_plant(tmp_path, monkeypatch) as made:
         yield made
-
-
-def _promote_by_hand(plant: Plant, number: int) -> None:
-    with plant.workspace.database.session() as session:
-        promotion.promote(
-            session,
-            lines.get_line(session, LINE),
-            plant.store,  # type: ignore[arg-type]
-            number,
-            replaces=plant.store.pointing["champion"],
-            actor="ann",
-            document={"reason": "I know better"},
-            cache=plant.workspace.cache,
-        )
 
 
 def _nights(n: int, *, start: int = 0) -> list[date]:
@@ -133,7 +119,7 @@ def test_what_a_person_promotes_again_after_that_is_the_persons_affair(plant: Pl
     plant.light = 2.0
     for night in _nights(2, start=1):
         plant.live(night)
-    _promote_by_hand(plant, 2)
+    plant.promote(2)
     plant.live(FIRST + timedelta(3))
     assert plant.champion() == 2
     assert plant.told()["rolled_back"] == 1
@@ -159,7 +145,7 @@ def _reject(plant: Plant, night: date, version: int, n: int) -> None:
 def test_what_it_rejects_alone_rolls_a_version_back(plant: Plant) -> None:
     plant.live(FIRST)
     plant.add(0.0)
-    _promote_by_hand(plant, 2)
+    plant.promote(2)
     _reject(plant, FIRST + timedelta(1), 2, 16)
     done = plant.live(FIRST + timedelta(1), times=2)
     assert (plant.champion(), done.retrain) == (1, None)
@@ -184,7 +170,7 @@ def test_the_lines_usual_defects_are_no_false_positives(plant: Plant) -> None:
         _reject(plant, night, 1, 16)
         plant.live(night)
     plant.add(0.0)
-    _promote_by_hand(plant, 2)
+    plant.promote(2)
     _reject(plant, FIRST + timedelta(4), 2, 16)
     done = plant.live(FIRST + timedelta(4))
     assert done.probation is not None
@@ -194,7 +180,7 @@ def test_the_lines_usual_defects_are_no_false_positives(plant: Plant) -> None:
 def test_an_earlier_nights_burst_of_defects_is_no_false_positive(plant: Plant) -> None:
     plant.live(FIRST)
     plant.add(0.0)
-    _promote_by_hand(plant, 2)
+    plant.promote(2)
     _reject(plant, FIRST + timedelta(1), 2, 30)
     plant.photograph(FIRST + timedelta(1))
     _say(plant, FIRST + timedelta(1), "defect_burst", share=0.2)
@@ -206,7 +192,7 @@ def test_an_earlier_nights_burst_of_defects_is_no_false_positive(plant: Plant) -
 def test_what_was_rejected_while_the_camera_was_at_fault_says_nothing_of_the_version(plant: Plant) -> None:
     plant.live(FIRST)
     plant.add(0.0)
-    _promote_by_hand(plant, 2)
+    plant.promote(2)
     _reject(plant, FIRST + timedelta(1), 2, 60)
     _say(plant, FIRST + timedelta(1), "sensor_fault")
     done = plant.live(FIRST + timedelta(2))
@@ -220,7 +206,7 @@ def test_a_version_that_a_person_promotes_again_is_not_judged_by_its_earlier_nig
     plant.live(FIRST + timedelta(1))  # version 1 rejects much of it, and is replaced
     assert plant.champion() == 2
     plant.light = 0.0  # the lamp is mended
-    _promote_by_hand(plant, 1)
+    plant.promote(1)
     done = plant.live(FIRST + timedelta(2))
     assert done.probation is not None
     assert (done.probation.outcome, done.probation.night_of_probation, plant.champion()) == ("watching", 1, 1)
@@ -229,7 +215,7 @@ def test_a_version_that_a_person_promotes_again_is_not_judged_by_its_earlier_nig
 def test_where_nothing_says_what_to_go_back_to_a_person_is_told(plant: Plant) -> None:
     plant.live(FIRST)
     plant.add(6.0)
-    _promote_by_hand(plant, 2)
+    plant.promote(2)
     plant.store.set_alias(LINE, "previous", None)  # in the MLflow UI
     done = plant.live(FIRST + timedelta(1))
     assert done.probation is not None
