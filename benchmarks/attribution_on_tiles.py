@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.neighbourhood import NEIGHBOURHOOD
 from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Disturbance, disturb
 from detectors.families.names import family_named
-from detectors.families.patchcore import NEIGHBOURHOOD
 from detectors.fit import fit_version, prepare, with_responses
 from detectors.photographs.framing import Framing
 from detectors.photographs.images import list_images, read_photograph

@@ -21,12 +21,13 @@ from PIL import Image as PillowImage
 from benchmarks.closed_loop_on_tiles import Image, prepared
 from benchmarks.labelled_parts import LabelledPart, bricks_alike, picked, tiles
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.neighbourhood import NEIGHBOURHOOD, runtime_for
 from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Changes, Disturbance, describe, disturb
 from detectors.disturbances.matching import match
 from detectors.disturbances.responses import MOST_IMAGES, measure_responses
 from detectors.disturbances.transfer import moments_of
-from detectors.families.patchcore import NEIGHBOURHOOD, PatchCore
+from detectors.families.patchcore import PatchCore
 from detectors.fit import fit_version, prepare
 from detectors.patches.whitening import PatchProjection
 from detectors.photographs.framing import Framing
@@ -114,8 +115,9 @@ class Station:
         self.night, self.held_good = part.good[:N_NIGHT], part.good[N_NIGHT : N_NIGHT + N_HELD_OUT]
         self.mixed_in, self.held_defect = part.defects[:MOST_DEFECTS], part.defects[MOST_DEFECTS:]
         self.kinds = np.array(part.kinds[MOST_DEFECTS:])
-        runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD)
-        material = prepared(self.fitted, Framing(256))
+        spec, material = BackboneSpec(), prepared(self.fitted, Framing(256))
+        usual = build_runtime(spec, neighbourhood=NEIGHBOURHOOD)
+        runtime = runtime_for([each.small for each in material.prepared], usual=usual, spec=spec)
         version = fit_version(material, family=PatchCore, runtime=runtime, fpr_budget=0.01, seed=seed)
         responses = measure_responses(version, self.fitted[:MOST_IMAGES], seed=seed)
         self.champion = replace(version, responses=responses)

@@ -30,10 +30,11 @@ from benchmarks.aupro import SIDE_PX, aupro
 from benchmarks.closed_loop_on_tiles import Image, prepared
 from benchmarks.labelled_parts import LabelledPart, bricks, some, tiles
 from detectors.backbones.backbone import BackboneSpec, load_backbone
+from detectors.backbones.neighbourhood import NEIGHBOURHOOD, runtime_for
 from detectors.backbones.runtime import FeatureRuntime, build_runtime, usable_threads
 from detectors.calibration import hold_out
 from detectors.families.names import FAMILIES, family_named
-from detectors.families.patchcore import NEIGHBOURHOOD, PatchCoreSettings
+from detectors.families.patchcore import PatchCoreSettings
 from detectors.fit import fit_version
 from detectors.learning import distillation
 from detectors.learning.imitation import strangers
@@ -80,6 +81,7 @@ def halfsigma_side(
 ) -> tuple[DetectorVersion, Judged, float]:
     """Fit and judge; the seconds are of the whole `fit_version`."""
     goods = prepared(part.fit, framing)
+    runtime = runtime_for([each.small for each in goods.prepared], usual=runtime, spec=BackboneSpec())
     begin = time.perf_counter()
     version = fit_version(goods, family=family_named(family), runtime=runtime, fpr_budget=FPR_BUDGET, seed=seed)
     seconds = time.perf_counter() - begin

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.anomalib_material import TILES
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.neighbourhood import NEIGHBOURHOOD
 from detectors.backbones.runtime import build_runtime, usable_threads
-from detectors.families.patchcore import NEIGHBOURHOOD
 from detectors.patches.aggregation import TOP_SHARE
 from detectors.patches.coreset import greedy_coreset
 from detectors.patches.patch_heads import nearest_head

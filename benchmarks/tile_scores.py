@@ -63,10 +63,10 @@ def tile_scores(images: Path, *, seed: int, cache: Path | None = None) -> TileSc
 
 def _score(images: Path, seed: int) -> TileScores:
     from detectors.backbones.backbone import BackboneSpec
+    from detectors.backbones.neighbourhood import NEIGHBOURHOOD
     from detectors.backbones.runtime import build_runtime
     from detectors.disturbances.disturbance import Disturbance, disturb
     from detectors.families.names import family_named
-    from detectors.families.patchcore import NEIGHBOURHOOD
     from detectors.fit import fit_version, prepare, with_responses
     from detectors.photographs.framing import Framing
     from detectors.photographs.images import Pixels, list_images, read_photograph

@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from detectors.artifact import MANIFEST, read_manifest, save_version
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.neighbourhood import NEIGHBOURHOOD, is_texture, runtime_for
 from detectors.backbones.resolution import FramePlan, measured_cost_ms, plan_frame
 from detectors.backbones.runtime import build_runtime
 from detectors.families.names import family_named
-from detectors.families.patchcore import NEIGHBOURHOOD
 from detectors.fit import GoodImages, fit_version, prepare, with_responses
 from detectors.photographs.images import list_images
 from detectors.protocol import Progress, no_progress
@@ -74,15 +76,16 @@ def fit_line(
         fpr_budget = known.fpr_budget if known else lines.DEFAULT_FPR_BUDGET
         latency_budget_ms = known.latency_budget_ms if known else None
         defects = {image.sha256 for image in images.labelled(session, known, "defect")} if known else set()
-    runtime = build_runtime(backbone, neighbourhood=NEIGHBOURHOOD)
-    plan = plan_frame(paths, latency_budget_ms=latency_budget_ms, cost_ms=lambda side: measured_cost_ms(runtime, side))
+    usual = build_runtime(backbone, neighbourhood=NEIGHBOURHOOD)
+    plan = plan_frame(paths, latency_budget_ms=latency_budget_ms, cost_ms=lambda side: measured_cost_ms(usual, side))
     goods = prepare(paths, framing=plan.framing, white_level=plan.white_level, progress=progress)
     goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in defects))
+    small = [each.small for each in goods.prepared]
     training = workspace.work_folder(f"training-{line_name}")
     model = fit_version(
         goods,
         family=family,
-        runtime=runtime,
+        runtime=runtime_for(small, usual=usual, spec=backbone),
         fpr_budget=fpr_budget,
         seed=seed,
         progress=progress,
@@ -90,7 +93,7 @@ def fit_line(
     )
     model = with_responses(model, goods, seed=seed, progress=progress)
     reference = Reference(model.reference_scores, model.reference_covariates)
-    number, deployed = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone))
+    number, deployed = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone, small))
     shutil.rmtree(training)
     return FittedLine(number, deployed, model, goods, reference, time.perf_counter() - started)
 
@@ -129,12 +132,13 @@ def _register(
     return number, state.champion == number
 
 
-def _shown(plan: FramePlan, backbone: BackboneSpec) -> dict[str, object]:
+def _shown(plan: FramePlan, backbone: BackboneSpec, small: Sequence[NDArray[np.float32]]) -> dict[str, object]:
     return {
         "backbone": backbone.architecture,
         "side_px": plan.framing.side_px,
         "native_side_px": round(plan.native_side_px),
         "white_level": plan.white_level,
+        "texture": is_texture(small),
     }
 
 

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.neighbourhood import NEIGHBOURHOOD
 from detectors.backbones.runtime import FeatureRuntime, build_runtime
-from detectors.families.patchcore import NEIGHBOURHOOD, PatchCore
+from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version, prepare
 from detectors.photographs.framing import Framing
 from detectors.photographs.images import list_images

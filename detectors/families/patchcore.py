@@ -32,8 +32,6 @@ HELD_FEATURES_BYTES = 400_000_000
 """Features of more bytes are streamed. Held, they need three times as much: 1,280 images of 256 px, 320 of 512 px."""
 MAX_GROWTH = 2.0
 """Times its first size, to which a bank grows before it must be built again: it costs time on every image."""
-NEIGHBOURHOOD = 3
-"""Side of the square of patches that are averaged (the paper's p)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.neighbourhood import NEIGHBOURHOOD, is_texture, runtime_for
 from detectors.backbones.resolution import measured_cost_ms, plan_frame
 from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Disturbance
 from detectors.disturbances.ladders import USUAL_SIDE_PX
 from detectors.families.names import FAMILIES
-from detectors.families.patchcore import NEIGHBOURHOOD
 from detectors.photographs.images import list_images
 from detectors.protocol import Detector, Progress, no_progress
 from flows.bakeoff.contest import Contest, Images
@@ -29,8 +26,6 @@ from registry import deployment, lines
 SEED = 0
 DRIFT_PX = 1.5
 """Out of focus by this sigma on a photograph of `USUAL_SIDE_PX`: the fire drill's third rung, which every family feels."""
-TEXTURE_BELOW = 0.3
-"""Contrast of the parts' mean image, as a share of a part's own: below it they have no common picture."""
 
 
 def run_bakeoff(
@@ -62,16 +57,18 @@ def run_bakeoff(
             deployment.refuse_foreign(line)
         fpr_budget = line.fpr_budget if line else lines.DEFAULT_FPR_BUDGET
         budget_ms = line.latency_budget_ms if line else None
-    runtime = build_runtime(BackboneSpec(), neighbourhood=NEIGHBOURHOOD)
-    plan = plan_frame(good_paths, latency_budget_ms=budget_ms, cost_ms=lambda side: measured_cost_ms(runtime, side))
+    spec = BackboneSpec()
+    usual = build_runtime(spec, neighbourhood=NEIGHBOURHOOD)
+    plan = plan_frame(good_paths, latency_budget_ms=budget_ms, cost_ms=lambda side: measured_cost_ms(usual, side))
     material = choose_material(good_paths, defect_paths, white_level=plan.white_level, seed=SEED, progress=progress)
     blur_px = round(DRIFT_PX * max(plan.native_side_px / USUAL_SIDE_PX, 1.0), 2)
     drift = Disturbance("defocus", blur_px)
     images = Images.of(material, plan, drift=drift, seed=SEED)
+    small = [each.small for each in images.fit.prepared]
     contest = Contest(
         images=images,
         station_images=[each.path for each in material.held_out],
-        runtime=runtime,
+        runtime=runtime_for(small, usual=usual, spec=spec),
         fpr_budget=fpr_budget,
         seconds=60.0 * minutes - (time.perf_counter() - started),
         seed=SEED,
@@ -82,7 +79,7 @@ def run_bakeoff(
         n_fit=len(material.fit),
         latency_budget_ms=budget_ms,
         has_defects=bool(material.labelled),
-        is_texture=is_texture([each.small for each in images.fit.prepared]),
+        is_texture=is_texture(small),
     )
     return Bakeoff(
         line=line_name,
@@ -97,15 +94,3 @@ def run_bakeoff(
         seed=SEED,
         seconds=time.perf_counter() - started,
     )
-
-
-def is_texture(small: Sequence[NDArray[np.float32]]) -> bool:
-    """Whether small gray pictures of the parts average out to next to nothing.
-
-    >>> stripes = np.tile(np.array([0.0, 1.0], np.float32), (8, 4))
-    >>> is_texture([stripes] * 4), is_texture([stripes, 1 - stripes])
-    (False, True)
-    """
-    stack = np.stack(small)
-    own = float(stack.std(axis=(1, 2)).mean())
-    return float(stack.mean(axis=0).std()) < TEXTURE_BELOW * own
