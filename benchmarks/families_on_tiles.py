@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -56,9 +56,47 @@ def read(kind: str) -> list[Image]:
     return [to_uint8_rgb(read_photograph(path).pixels, white_level=255) for path in list_images(TILES / kind)]
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds of a fit: of the clock and of the processors."""
+
+    clock: float
+    processors: float
+
+    def __str__(self) -> str:
+        return f"{self.clock:.1f} s ({self.processors:.1f})"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a version is worth on the judging photographs."""
+
+    auroc: float
+    fpr: float
+
+    @classmethod
+    def of(cls, version: DetectorVersion, good: Sequence[Image], bad: Sequence[Image]) -> State:
+        scores = judged(version, good)
+        return cls(auroc(scores, judged(version, bad)), float((scores > version.threshold.value).mean()))
+
+    def __str__(self) -> str:
+        return f"{self.auroc:.3f}, {self.fpr:.1%}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One family on one seed: the champion before the drift and under it, and the retrained versions under it."""
+
+    before: State
+    champion: State
+    retrained: tuple[State, State]
+    """Warm, from scratch."""
+    spent: tuple[Spent, Spent]
+
+
 def timed_fit(
     images: Sequence[Image], family: str, runtime: FeatureRuntime, warm_start: DetectorVersion | None = None
-) -> tuple[DetectorVersion, str]:
+) -> tuple[DetectorVersion, Spent]:
     goods = prepared(images, FRAMING)
     if warm_start is not None:  # images are named by their place here, and these are others than the champion's
         fresh = tuple(replace(image, sha256=f"fresh{image.sha256}") for image in goods.prepared)
@@ -72,7 +110,7 @@ def timed_fit(
         seed=0,
         warm_start=warm_start,
     )
-    return version, f"{time.perf_counter() - started:.1f} s ({time.process_time() - processors:.1f})"
+    return version, Spent(time.perf_counter() - started, time.process_time() - processors)
 
 
 def judged(version: DetectorVersion, images: Sequence[Image]) -> NDArray[np.float64]:
@@ -93,36 +131,51 @@ def latency_ms(version: DetectorVersion, runtime: FeatureRuntime) -> tuple[float
     return float(model), float(backbone)
 
 
-def run(family: str, drift: str, seed: int, runtime: FeatureRuntime, goods: list[Image], defects: list[Image]) -> str:
+def run(
+    family: str, drift: str, seed: int, runtime: FeatureRuntime, goods: list[Image], defects: list[Image]
+) -> tuple[Tried, str]:
+    """The figures, and the table's row."""
     order, changed = [goods[i] for i in np.random.default_rng(seed).permutation(len(goods))], DRIFTS[drift]
     fit, night, rest = order[:N_FIT], [changed(image) for image in order[N_FIT : 2 * N_FIT]], order[2 * N_FIT :]
-    champion, spent = timed_fit(fit, family, runtime)
-    test, bad = judged(champion, rest), judged(champion, defects)
+    champion, first = timed_fit(fit, family, runtime)
+    before = State.of(champion, rest, defects)
     model_ms, backbone_ms = latency_ms(champion, runtime)
     later, later_bad = [changed(image) for image in rest], [changed(image) for image in defects]
-    rows = [
-        spent,
-        f"{auroc(test, bad):.3f}",
-        f"{(test > champion.threshold.value).mean():.1%}",
-        f"{_offset(champion, test):+.2f}",
+    warm, warm_spent = timed_fit(night, family, runtime, champion)
+    scratch, scratch_spent = timed_fit(night, family, runtime)
+    states = [State.of(version, later, later_bad) for version in (champion, warm, scratch)]
+    row = [
+        str(first),
+        f"{before.auroc:.3f}",
+        f"{before.fpr:.1%}",
+        f"{_offset(champion, judged(champion, rest)):+.2f}",
         f"{model_ms:.1f} / {backbone_ms:.1f} ms",
-        _state(champion, later, later_bad),
+        str(states[0]),
+        f"{warm_spent}, {states[1]}",
+        f"{scratch_spent}, {states[2]}",
     ]
-    for start in (champion, None):
-        challenger, spent = timed_fit(night, family, runtime, start)
-        rows.append(f"{spent}, {_state(challenger, later, later_bad)}")
-    return " | ".join(rows)
+    tried = Tried(before, states[0], (states[1], states[2]), (warm_spent, scratch_spent))
+    return tried, " | ".join(row)
+
+
+def summary(tried: Sequence[Tried]) -> str:
+    """Of all seeds of a family: how much faster, AUROC against that before the drift, false positives; ± is a standard error."""
+
+    def mean(values: Sequence[float], digits: int, sign: str = "") -> str:
+        error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+        return f"{np.mean(values):{sign}.{digits}f} ± {error:.{digits}f}"
+
+    cells = [f"{np.median([each.spent[1].clock / each.spent[0].clock for each in tried]):.1f}"]
+    cells += [mean([each.retrained[i].auroc - each.before.auroc for each in tried], 3, "+") for i in (0, 1)]
+    cells.append(mean([100.0 * each.before.fpr for each in tried], 1))
+    cells += [mean([100.0 * each.retrained[i].fpr for each in tried], 1) for i in (0, 1)]
+    return " | ".join(cells)
 
 
 def _offset(version: DetectorVersion, test: NDArray[np.float64]) -> float:
     """Mean of new goods above the reference's, in its standard deviations: what the reference promises too much."""
     reference = version.reference_scores
     return float((test.mean() - reference.mean()) / reference.std(ddof=1))
-
-
-def _state(version: DetectorVersion, good: Sequence[Image], bad: Sequence[Image]) -> str:
-    scores = judged(version, good)
-    return f"{auroc(scores, judged(version, bad)):.3f}, {(scores > version.threshold.value).mean():.1%}"
 
 
 def main() -> None:
@@ -138,9 +191,17 @@ def main() -> None:
     print("| family, seed | fit | AUROC | false positives | new goods above the reference, SD | one image / backbone "
           f"alone | {asked.drift}, before | retrain warm | retrain from scratch |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
+    everything: dict[str, list[Tried]] = {}
     for family in asked.family or sorted(FAMILIES):
         for seed in range(asked.first, asked.first + asked.seeds):
-            print(f"| {family}, {seed} | {run(family, asked.drift, seed, runtime, goods, defects)} |", flush=True)
+            tried, row = run(family, asked.drift, seed, runtime, goods, defects)
+            everything.setdefault(family, []).append(tried)
+            print(f"| {family}, {seed} | {row} |", flush=True)
+    print("\n| family | warm is faster, times | AUROC after less before: warm | from scratch | false positives, %: before "
+          "| after, warm | from scratch |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    for family, of_family in everything.items():
+        print(f"| {family} | {summary(of_family)} |")
 
 
 if __name__ == "__main__":

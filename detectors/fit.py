@@ -124,7 +124,7 @@ def fit_version(
             stand neither in the reference nor in the mean image.
         held_back: photographs of these conditions that are not learned from, since some may be defects; they stand in the reference,
             as the fitted model scores them.
-        doubt: where nobody verified `goods`.
+        doubt: where nobody verified `goods`; its numbers are of all of them and of ``held_back``.
     """
     images = goods.prepared
     learned = (*images, *core)
@@ -139,6 +139,8 @@ def fit_version(
     reference_scores = np.concatenate(
         [reference_scores, [fitted.model.score(image.canvas).score for image in held_back]]
     )
+    if doubt is not None:
+        doubt = _of_reference(doubt, reference_scores.size, n_images=len(images), n_held_back=len(held_back))
     threshold = (
         conformal_threshold(reference_scores, fpr_budget=fpr_budget)
         if doubt is None
@@ -197,6 +199,12 @@ def with_responses(
         item.pixels for item in read_ahead([images[i].path for i in order]) if not isinstance(item, Unreadable)
     ]
     return replace(version, responses=measure_responses(version, photographs, seed=seed, progress=progress))
+
+
+def _of_reference(doubt: Doubt, n_reference: int, *, n_images: int, n_held_back: int) -> Doubt:
+    """What is known of all images, said of a reference that is a draw of them; defects are first of all among the held back."""
+    drawn = doubt.of_share(n_reference / (n_images + n_held_back))
+    return replace(drawn, n_defects=doubt.n_defects) if n_held_back else drawn
 
 
 def _warm(context: FitContext, version: DetectorVersion, images: Sequence[PreparedImage]) -> FitContext:

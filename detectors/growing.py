@@ -59,24 +59,29 @@ def grow_version(
     if repeated:
         raise DetectorError(f"{len(repeated)} of the images are in the version already", hint="give others")
     reference = list(cast("Iterable[str]", version.provenance["reference_images_sha256"]))
-    known = Known(len(fitted), version.reference_scores, _known(version, reference, known_files, progress=progress))
+    fresh = [image.sha256 for image in goods.prepared]
+    known = Known(
+        len(fitted),
+        version.reference_scores,
+        np.isin(reference, fitted),
+        _known(version, reference, known_files, progress=progress),
+    )
     grown = model.grow(
         Canvases([image.stored for image in goods.prepared]),
         known=known,
         context=FitContext(seed=seed, progress=progress),
     )
-    scores = np.concatenate([grown.known_scores, grown.fresh_scores])
+    kept = ~np.isin(np.array(reference)[grown.known_index], fresh)  # held back before, learned from now
+    known_index = grown.known_index[kept]
+    scores = np.concatenate([grown.known_scores[kept], grown.fresh_scores])
     measured = [each.appearance | measure_position(each.small, version.template) for each in goods.prepared]
-    fresh = [image.sha256 for image in goods.prepared]
     return replace(
         version,
         model=grown.model,
         threshold=threshold_with_defects(scores, version.n_taken_for_defects, fpr_budget=fpr_budget),
         reference_scores=scores,
         reference_covariates={
-            name: np.concatenate(
-                [version.reference_covariates[name][grown.known_index], [each[name] for each in measured]]
-            )
+            name: np.concatenate([version.reference_covariates[name][known_index], [each[name] for each in measured]])
             for name in COVARIATE_NAMES
             if name in version.reference_covariates
         },
@@ -86,7 +91,7 @@ def grow_version(
             "n_fit": len(fitted) + len(fresh),
             "n_added": len(fresh),
             "fit_images_sha256": fitted + fresh,
-            "reference_images_sha256": [reference[i] for i in grown.known_index] + fresh,
+            "reference_images_sha256": [reference[i] for i in known_index] + fresh,
             "fpr_budget": fpr_budget,
             "halfsigma": __version__,
         },

@@ -73,12 +73,14 @@ class Known:
     Attributes:
         n_fitted: images that the model was fitted on.
         scores: (n,), the model's reference.
+        learned: (n,) bool, which of its images the model learned from; the others were held back.
         canvases: (which of the scores, canvas) of the reference's images, as far as their files are still there; read
             while they are gone through, so a family that does not ask for them does not pay for them.
     """
 
     n_fitted: int
     scores: NDArray[np.float64]
+    learned: NDArray[np.bool_]
     canvases: Iterable[tuple[int, NDArray[np.uint8]]]
 
 

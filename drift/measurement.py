@@ -115,12 +115,11 @@ def measure_tonight(
         nights=shifts,
         night_dates=tuple(night.night for night in seen),
     )
-    v_unit = base.sample.unit_variance / sd**2
-    if nights[-1] is None:
-        return replace(measured, n_missing=_missing(v_unit, error, settings, drift_z, 0.0, rho))
+    last = nights[-1]
+    if last is None:
+        return replace(measured, n_missing=_missing(base.unit_variance, error, settings, drift_z, 0.0, rho))
 
     tonight = shifts[-1]
-    unit = tonight.variance * n_effective
     change = most_likely_change(shifts, v_ref=error.level)
     df = reference.n + n_effective
     z = t_quantile(settings.confidence, df)
@@ -144,7 +143,7 @@ def measure_tonight(
         change=change,
         trend=trend(shifts, v_ref=error.level, target=settings.half_sigma, confidence_z=z),
         ks_statistic=statistic,
-        ks_p=ks_p(statistic, n_window=n_effective, n_reference=v_unit / error.level),
+        ks_p=ks_p(statistic, n_window=n_effective, n_reference=base.n_effective),
         tail=_tail(
             base, scores, covariates if moved else {}, moved_by=aligned * sd, n_effective=n_effective, settings=settings
         ),
@@ -153,12 +152,13 @@ def measure_tonight(
         power=drift_power(
             settings.noticed_shift,
             n_effective=n_effective,
-            unit_variance=unit,
+            unit_variance=tonight.variance * n_effective,
             error=error,
             half_sigma=settings.half_sigma,
             drift_z=drift_z,
         ),
-        n_missing=_missing(unit, error, settings, drift_z, n_effective, rho),
+        # What a burst leaves unknown of the bulk stays at any number of images: more of them are not what is missing.
+        n_missing=_missing(last.unit_variance * unrest, error, settings, drift_z, n_effective, rho),
     )
 
 

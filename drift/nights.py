@@ -34,6 +34,13 @@ class Baseline:
     bulk_error: ReferenceError
     """Of the reference's bulk: the same error in every night's shift."""
     mean_error: ReferenceError
+    n_effective: float
+    """Of the reference's scores."""
+
+    @property
+    def unit_variance(self) -> float:
+        """Of one independent score's part in the bulk, in sd_ref²."""
+        return max(self.sample.unit_variance / self.sd**2, LEAST_VARIANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ def baseline(reference: Reference) -> Baseline:
         sd=reference.sd,
         bulk_error=replace(bulk, level=max(bulk.level, least)),
         mean_error=reference_error(scores, scores, n_effective=n_effective),
+        n_effective=n_effective,
     )
 
 
@@ -85,12 +93,11 @@ def summarise(base: Baseline, window: Window) -> Night | None:
         unexplained = _unexplained_excess(base, window, sound, n_effective=n_effective)
         if unexplained < move.excess:
             move = bulk_move(scores, night, base.sample, n_effective=n_effective, largest_excess=unexplained)
-    least = LEAST_VARIANCE * base.sample.unit_variance
     return Night(
         night=window.night,
         n=len(scores),
         estimate=move.shift / base.sd,
-        unit_variance=max(move.unit_variance, least) / base.sd**2,
+        unit_variance=max(move.unit_variance / base.sd**2, LEAST_VARIANCE),
         extra_variance=move.extra_variance / base.sd**2,
         excess=move.excess,
         lags=lag_sums(move.influence),

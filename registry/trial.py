@@ -84,7 +84,7 @@ def run_trial(
     rng = np.random.default_rng(seed)
     judged = []
     for pixels in trial.probes:  # one at a time: 150 of 20 megapixels, twice, are more than a machine's memory
-        pair = (pixels, random_defect(pixels, rng).image)
+        pair = (pixels, random_defect(pixels, rng, white_level=trial.champion.white_level).image)
         judged.append([version.score(each).score for version in (trial.champion, trial.twin) for each in pair])
     if not judged:
         raise TooFewImages("none of the fresh images can be read any more", hint="put the night's folder back")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -183,6 +184,7 @@ class _Compiled:
         self._model = model
         self._fixed_size = fixed_size
         self._core = openvino.Core()
+        self._one_at_a_time = threading.Lock()
         self._streamed_size = fixed_size
         self._single: dict[CanvasSize | None, openvino.InferRequest] = {}
         self._parallel: dict[CanvasSize | None, openvino.CompiledModel] = {}
@@ -190,11 +192,12 @@ class _Compiled:
     def __call__(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         size = (canvas.shape[0], canvas.shape[1])
         key = size if size == self._fixed_size else None
-        if key not in self._single:
-            self._single[key] = self._compile(key, PERFORMANCE_HINT="LATENCY").create_infer_request()
-        request = self._single[key]
-        request.infer({0: canvas[None]}, share_inputs=True)
-        return _outputs(request)
+        with self._one_at_a_time:  # MLflow's server scores in threads, and a request holds one canvas
+            if key not in self._single:
+                self._single[key] = self._compile(key, PERFORMANCE_HINT="LATENCY").create_infer_request()
+            request = self._single[key]
+            request.infer({0: canvas[None]}, share_inputs=True)
+            return _outputs(request)
 
     def stream(self, canvases: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.float32], ...]]:
         idle: defaultdict[CanvasSize | None, list[openvino.InferRequest]] = defaultdict(list)
@@ -213,8 +216,9 @@ class _Compiled:
                 size = (canvas.shape[0], canvas.shape[1])
                 self._streamed_size = self._streamed_size or size
                 key = size if size == self._streamed_size else None
-                if key not in self._parallel:
-                    self._parallel[key] = self._compile(key, NUM_STREAMS=usable_threads())
+                with self._one_at_a_time:
+                    if key not in self._parallel:
+                        self._parallel[key] = self._compile(key, NUM_STREAMS=usable_threads())
                 request = idle[key].pop() if idle[key] else self._parallel[key].create_infer_request()
                 request.start_async({0: canvas[None]}, share_inputs=True)
                 under_way.append((key, request, canvas))  # the request reads the canvas where it lies
@@ -265,6 +269,7 @@ class TorchRuntime:
         self._architecture = architecture
         self._taps = backbone.taps
         self._neighbourhood = neighbourhood
+        self._one_at_a_time = threading.Lock()
         self.map_names = map_names(backbone)
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -299,7 +304,9 @@ class TorchRuntime:
     def _maps(self, canvas: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
         import torch
 
-        with torch.inference_mode():
+        # TF32 keeps ten bits of a float32's mantissa: "f32" would be said in the record, and not be so
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with self._one_at_a_time, exact, torch.inference_mode():  # the module's hooks hold one canvas's maps
             found = self._module(torch.from_numpy(canvas)[None].to(self._device))
         return dict(zip(self.map_names, found, strict=True))
 

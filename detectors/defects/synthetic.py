@@ -85,11 +85,14 @@ Painter = Callable[[Float, _Brush, np.random.Generator], tuple[Float, Float]]
 """(light, brush, rng) → what lies in the defect's place, and its cover from 0 to 1, (H, W)."""
 
 
-def add_defect(image: Image, rng: np.random.Generator, *, kind: str, size: float, strength: float) -> SyntheticDefect:
+def add_defect(
+    image: Image, rng: np.random.Generator, *, kind: str, size: float, strength: float, white_level: int | None = None
+) -> SyntheticDefect:
     """A copy of `image` with one defect of the stated kind, size and strength at a random place.
 
     image: (H, W) or (H, W, 3) RGB, uint8 or uint16, any size from 1 x 1 pixel. `strength` is ignored by `wear`,
-    which removes texture and changes no mean. A saturated place can swallow a change: the mask says where the
+    which removes texture and changes no mean. `white_level` is the camera's for uint16, which may hold 10 or 12 bits; by default
+    the largest of the type. A saturated place can swallow a change: the mask says where the
     defect lies, not that every pixel in it moved.
 
     >>> defect = add_defect(np.full((64, 64), 90, np.uint8), np.random.default_rng(0),
@@ -117,7 +120,7 @@ def add_defect(image: Image, rng: np.random.Generator, *, kind: str, size: float
             f"A defect cannot have the size {size!r} and the strength {strength!r}.",
             hint="Give a size from 0 to 1 (share of the side) and a strength above 0 (standard deviations).",
         )
-    white = float(np.iinfo(image.dtype).max)
+    white = float(np.iinfo(image.dtype).max if white_level is None or image.dtype == np.uint8 else white_level)
     light = image.astype(np.float32) / np.float32(white)
     side = float(np.sqrt(light.shape[0] * light.shape[1]))
     brush = _Brush(max(1.0, size * side), _change(light, strength, rng))
@@ -129,7 +132,9 @@ def add_defect(image: Image, rng: np.random.Generator, *, kind: str, size: float
     return SyntheticDefect(np.where(_per_pixel(mask, light), values, image), mask, kind, float(size), float(strength))
 
 
-def random_defect(image: Image, rng: np.random.Generator, *, kind: str | None = None) -> SyntheticDefect:
+def random_defect(
+    image: Image, rng: np.random.Generator, *, kind: str | None = None, white_level: int | None = None
+) -> SyntheticDefect:
     """A defect of a random kind (or of `kind`), its size and strength log-uniform in `SIZES` and `STRENGTHS`.
 
     >>> defect = random_defect(np.full((64, 64, 3), 90, np.uint8), np.random.default_rng(1))
@@ -138,7 +143,7 @@ def random_defect(image: Image, rng: np.random.Generator, *, kind: str | None = 
     """
     chosen = str(rng.choice(list(KINDS))) if kind is None else kind
     size, strength = (float(np.exp(rng.uniform(*np.log(limits)))) for limits in (SIZES, STRENGTHS))
-    return add_defect(image, rng, kind=chosen, size=size, strength=strength)
+    return add_defect(image, rng, kind=chosen, size=size, strength=strength, white_level=white_level)
 
 
 def _scratch(light: Float, brush: _Brush, rng: np.random.Generator) -> tuple[Float, Float]:

@@ -60,7 +60,7 @@ def photograph(
     pixels = found.pixels
     if specimen.defect_seed is not None:
         rng_of_defect = np.random.default_rng(specimen.defect_seed)
-        pixels = random_defect(pixels, rng_of_defect, kind=specimen.defect_kind).image
+        pixels = random_defect(pixels, rng_of_defect, kind=specimen.defect_kind, white_level=white_level).image
     if disturbance is None:
         return pixels
     white = white_level if pixels.dtype == np.uint16 else 255

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import CanvasNetwork, CanvasSize, FeatureRuntime
-from detectors.patches.aggregation import TOP_SHARE, top_mean
+from detectors.patches.aggregation import top_mean
 from detectors.patches.gaussians import PositionMoments
 from detectors.patches.patch_heads import gaussian_head, grid_head
 from detectors.protocol import FitContext, Fitted, Grown, ImageScore, Known, Progress, common_size
@@ -36,7 +36,7 @@ class PadimSettings:
     """
 
     dimensions: int = 100
-    top_share: float = TOP_SHARE
+    top_share: float = 0.02
     n_channels: int = 0
     channels: tuple[int, ...] = ()
     grid: tuple[int, int] = (0, 0)
@@ -86,13 +86,13 @@ class Padim:
         """Statistics of the old and the fresh images are those of all (Chan et al.); nothing old is learned again.
 
         Old distances change with the Gaussians, so the reference goes on with the old images that can be scored again,
-        each of them, old or fresh, by the Gaussians without it.
+        each of them, old or fresh, by the Gaussians without it: those that were held back were never in them.
         """
         features = _features(self._runtime, self._settings)
         moments = PositionMoments.restore(self._arrays) + _moments(fresh, features, context.progress)
         (index, of_known), (_, of_fresh) = (
-            _left_out_scores(each, features, moments, self._settings, context.progress)
-            for each in (known.canvases, enumerate(fresh))
+            _left_out_scores(each, features, moments, self._settings, context.progress, learned=learned)
+            for each, learned in ((known.canvases, known.learned), (enumerate(fresh), None))
         )
         return Grown(type(self)(self._runtime, moments.arrays(), self._settings), index, of_known, of_fresh)
 
@@ -175,15 +175,25 @@ def _left_out_scores(
     moments: PositionMoments,
     settings: PadimSettings,
     progress: Progress,
+    *,
+    learned: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(n,) indices and scores of images that the moments are of, each by the Gaussians of the others."""
+    """(n,) indices and scores of images, each by the Gaussians of the others.
+
+    The moments are of all of these images, or of those of which ``learned`` says so.
+    """
     left_out = moments.left_out()
+    everyone = None if learned is None or learned.all() else moments.gaussians()
     places: list[int] = []
     scores: list[float] = []
     for index, block in _blocks(canvases, features):
         progress("reference", len(scores), moments.n)
         places += index
-        distances = left_out.distances(block).astype(np.float32)
+        inside = np.ones(len(block), bool) if learned is None else learned[index]
+        distances = np.empty(block.shape[:2], np.float32)
+        distances[inside] = left_out.distances(block[inside])
+        if everyone is not None:
+            distances[~inside] = np.sqrt(everyone.squared_distances(block[~inside]))
         scores += [top_mean(each.reshape(settings.grid), top_share=settings.top_share).score for each in distances]
     return np.array(places, np.int64), np.array(scores, np.float64)
 

@@ -121,6 +121,6 @@ def distil_teacher(
         loss=lambda rng: error([canvases[i] for i in rng.choice(len(canvases), BATCH)]),
         validate=lambda: float(np.mean([error([image]).item() for image in held_out])),
         context=context,
-        identity=identity_of(canvases, runtime, "efficientad teacher"),
+        identity=identity_of([*canvases, *held_out], runtime, "efficientad teacher", len(held_out)),
     )
     teacher.requires_grad_(False)

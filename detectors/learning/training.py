@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime, usable_threads
 from detectors.protocol import FitContext
-from halfsigma import DetectorError
+from halfsigma import DetectorError, __version__
 
 if TYPE_CHECKING:
     import torch
@@ -153,8 +153,10 @@ def train(
 
 def identity_of(canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime, *parts: object) -> str:
     """A hash of the images and of what else decides a training: the backbone by what it says of the first image, ``parts``
-    by their ``repr``."""
-    digest = hashlib.sha256(repr(parts).encode())
+    by their ``repr``, and the versions of halfsigma and torch, whose losses and examples may be others."""
+    import torch
+
+    digest = hashlib.sha256(repr((__version__, torch.__version__, *parts)).encode())
     digest.update(np.ascontiguousarray(runtime.features(canvases[0])).data)
     for canvas in canvases:
         digest.update(repr(canvas.shape).encode())

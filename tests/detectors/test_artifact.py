@@ -174,6 +174,14 @@ def test_a_version_of_the_format_before_is_still_read(copied: Path, version: Det
     assert load_version(copied).threshold == version.threshold
 
 
+def test_a_manifest_cannot_say_that_its_own_hash_does_not_count(copied: Path) -> None:
+    manifest = json.loads((copied / MANIFEST).read_text())
+    manifest["threshold"]["value"] = 1e9
+    (copied / MANIFEST).write_text(json.dumps({**manifest, "format": UNSEALED}))
+    with pytest.raises(ArtifactError, match="it was altered"):
+        load_version(copied)
+
+
 def test_a_version_of_a_later_format_asks_for_the_later_halfsigma(copied: Path) -> None:
     manifest = json.loads((copied / MANIFEST).read_text())
     (copied / MANIFEST).write_text(json.dumps({**manifest, "format": FORMAT + 1, "halfsigma": "9.9"}))

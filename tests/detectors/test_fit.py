@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,11 +14,15 @@ import tifffile
 from numpy.typing import NDArray
 
 from detectors.backbones.resolution import FINE_SIDE_PX, USUAL_SIDE_PX, plan_frame
-from detectors.fit import MIN_FIT_IMAGES, GoodImages, prepare, scores_of_fitted
+from detectors.backbones.runtime import FeatureRuntime
+from detectors.calibration import Doubt
+from detectors.families.padim import Padim
+from detectors.fit import MIN_FIT_IMAGES, GoodImages, fit_version, prepare, scores_of_fitted
 from detectors.photographs.covariates import COVARIATE_NAMES
 from detectors.photographs.framing import Framing
 from detectors.photographs.images import list_images
 from detectors.photographs.loading import READ_AHEAD, Unreadable, read_ahead
+from detectors.protocol import Fitted
 from detectors.version import DetectorVersion
 from halfsigma import DetectorError, ImageError, TooFewImages
 
@@ -66,6 +71,26 @@ def test_where_every_image_stands_in_the_reference_its_scores_are_those_of_the_i
     version: DetectorVersion, goods: GoodImages
 ) -> None:
     np.testing.assert_array_equal(scores_of_fitted(version, goods), version.reference_scores)
+
+
+class HoldsOut(Padim):
+    """As a family that trains: only every other image stands in the reference."""
+
+    @classmethod
+    def fit(cls, canvases: Sequence[NDArray[np.uint8]], **given: Any) -> Fitted[Padim]:
+        fitted = Padim.fit(canvases, **given)
+        return Fitted(fitted.model, fitted.reference_index[::2], fitted.reference_scores[::2])
+
+
+def test_what_is_doubted_of_all_images_is_said_of_a_reference_that_is_a_draw_of_them(
+    goods: GoodImages, runtime: FeatureRuntime
+) -> None:
+    def promised(doubt: Doubt) -> float:
+        fitted = fit_version(goods, family=HoldsOut, runtime=runtime, fpr_budget=0.05, seed=0, doubt=doubt)
+        return fitted.threshold.promised_fpr
+
+    n = len(goods.prepared) // 2
+    assert promised(Doubt(np.empty(0), n_above=4)) == pytest.approx(3 / (n + 3))  # two of the four, and the next one
 
 
 def test_fresh_goods_lie_in_the_reference_and_defects_above_it(version: DetectorVersion, camera: Camera) -> None:

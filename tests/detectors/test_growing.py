@@ -141,3 +141,21 @@ def test_a_bank_does_not_grow_for_ever(
     with pytest.raises(DetectorError, match="would take it beyond 1024") as caught:
         grow_version(champion, brighter, known_files={}, fpr_budget=0.05, seed=0)
     assert "fit the line again" in caught.value.hint
+
+
+@pytest.mark.parametrize("family", [PatchCore, Padim])
+def test_images_that_were_held_back_are_scored_as_what_they_are_and_stand_in_the_reference_once(
+    family: type[Detector], goods: GoodImages, runtime: FeatureRuntime
+) -> None:
+    held_back = goods.prepared[25:30]
+    champion = fit_version(
+        _part(goods, 0, 25), family=family, runtime=runtime, fpr_budget=0.05, seed=0, held_back=held_back
+    )
+    added = replace(goods, prepared=goods.prepared[29:40])  # the last one held back among them
+    grown = grow_version(champion, added, known_files=_files(goods), fpr_budget=0.05, seed=0)
+    names = [image.sha256 for image in goods.prepared]
+    assert grown.provenance["reference_images_sha256"] == names
+    assert grown.reference_scores.size == 40 == len(grown.reference_covariates["brightness"])
+    if family is Padim:
+        for place, image in enumerate(goods.prepared[25:29], start=25):
+            assert grown.reference_scores[place] == pytest.approx(grown.model.score(image.canvas).score, rel=1e-4)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -96,6 +98,40 @@ def test_a_hundred_images_against_a_usual_reference_are_enough(n_reference: int,
     reference = Reference(scores=rng.normal(size=n_reference))
     night = Window(night=date(2026, 1, 1), scores=rng.normal(size=100))
     assert kind(reference, [night]) != "insufficient"
+
+
+@pytest.mark.parametrize(("n_reference", "n"), [(99, 60), (99, 100), (300, 100)])
+def test_a_burst_on_few_images_is_told_although_it_hides_the_bulk(
+    n_reference: int, n: int, nights: Nights, rng
+) -> None:
+    """A fifth of the night are defects: what is not known of the bulk then is no lack of images."""
+    kinds = []
+    for _ in range(20):
+        reference = Reference(scores=rng.normal(size=n_reference))
+        windows = nights([0.0] * 3, n=n)
+        samples = [rng.normal(size=n) for _ in windows]
+        samples[-1][: n // 5] += 4.0
+        kinds.append(
+            kind(reference, [replace(w, scores=rng.permutation(s)) for w, s in zip(windows, samples, strict=True)])
+        )
+    assert kinds.count("defect_burst") >= 16
+
+
+@pytest.mark.parametrize("share", [0.8, 0.9])
+def test_a_detector_that_says_zero_of_most_goods_is_watched(share: float, rng: np.random.Generator) -> None:
+    """Its bulk is flat: without any spread of its own a night is not certain beyond measure, nor for ever unknown."""
+
+    def scores(n: int) -> np.ndarray:
+        return np.where(rng.uniform(size=n) < share, 0.0, rng.uniform(1.0, 2.0, n))
+
+    reference = Reference(scores=scores(300))
+    quiet = [Window(night=date(2026, 1, day), scores=scores(200)) for day in (1, 2, 3)]
+    verdict = judge_lines([(reference, quiet)])[0]
+    assert verdict.kind == "stable"
+    assert "nan" not in verdict.explanation
+    assert math.isfinite(verdict.bulk_shift.low)
+    moved = [*quiet[:2], Window(night=date(2026, 1, 3), scores=scores(200) + 5.0)]
+    assert kind(reference, moved) == "drift"
 
 
 def test_a_night_of_equal_scores_is_judged_without_dividing_by_zero(reference: Reference) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,16 @@ def test_threads_follow_omp_num_threads_within_what_the_scheduler_allows(
 
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert usable_threads() == (expected or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize("kind", ["openvino", "torch"])
+def test_threads_that_score_at_once_each_get_their_own_image(
+    runtime: FeatureRuntime, torch_runtime: FeatureRuntime, kind: str
+) -> None:
+    asked = runtime if kind == "openvino" else torch_runtime
+    canvases = [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) for k in range(8)]
+    alone = [asked.features(canvas) for canvas in canvases]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(asked.features, canvases * 10))
+    for place, features in enumerate(found):
+        np.testing.assert_array_equal(features, alone[place % len(canvases)])

@@ -154,3 +154,19 @@ def test_an_impossible_defect_is_refused_with_a_remedy(kind: str, size: float, s
     with pytest.raises(UsageError) as caught:
         add_defect(np.zeros((8, 8), np.uint8), np.random.default_rng(0), kind=kind, size=size, strength=strength)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_defect_of_a_12_bit_camera_is_that_of_its_8_bit_twin(kind: str) -> None:
+    """To rounding: both are one part in one light."""
+    light = _part((96, 96), np.uint16).astype(np.float64) / 65535.0
+    changes = []
+    for white, dtype in ((255, np.uint8), (4095, np.uint16)):
+        good = np.rint(light * white).astype(dtype)
+        drawn = [
+            add_defect(good, np.random.default_rng(k), kind=kind, size=0.2, strength=2.0, white_level=white).image
+            for k in range(8)
+        ]
+        assert max(int(each.max()) for each in drawn) <= white
+        changes.append([(each.astype(np.float64) - good).mean() / white for each in drawn])
+    np.testing.assert_allclose(changes[0], changes[1], atol=0.002)

@@ -71,3 +71,13 @@ def test_a_file_that_was_replaced_is_not_taken_for_the_one_chosen(
     cv2.imwrite(str(path), np.full((96, 112), 90, np.uint8))
     with pytest.raises(ImageError, match="replaced"):
         list(prepare_disturbed([*specimens, Specimen(path, "0" * 64)], None, version=version, seed=0))
+
+
+def test_a_12_bit_camera_gets_the_defect_that_its_part_would_have(tmp_path: Path, specimens: list[Specimen]) -> None:
+    eight = read_photograph(specimens[0].path).pixels
+    path = tmp_path / "part.png"
+    cv2.imwrite(str(path), eight.astype(np.uint16) * 16)
+    deep = Specimen(path, read_photograph(path).sha256, defect_seed=5, defect_kind="hole")
+    found = photograph(deep, None, white_level=255 * 16, rng=np.random.default_rng(0))
+    expected = _photograph(Specimen(specimens[0].path, specimens[0].sha256, defect_seed=5, defect_kind="hole"), None)
+    assert np.abs(found / 16.0 - expected).max() < 1.0

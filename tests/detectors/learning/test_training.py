@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from detectors.backbones.head import load_arrays, module_arrays
 from detectors.calibration import LEAST_FITTED, MIN_REFERENCE, hold_out, n_held_out
+from detectors.learning import training
 from detectors.learning.training import Plan, identity_of, train
 from detectors.protocol import FitContext, no_progress
 from halfsigma import DetectorError, TooFewImages
@@ -162,6 +163,13 @@ def test_another_backbone_is_another_training() -> None:
     backbones = [SimpleNamespace(features=lambda _, k=k: np.full((2, 2, 3), k, np.float32)) for k in (0.0, 0.0, 1.0)]
     first, again, other = (identity_of(canvases, each, "rd4ad") for each in backbones)  # type: ignore[arg-type]
     assert first == again != other
+
+
+def test_another_halfsigma_is_another_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    canvases, backbone = [np.zeros((32, 32, 3), np.uint8)], SimpleNamespace(features=lambda _: np.zeros((2, 2, 3)))
+    before = identity_of(canvases, backbone, "rd4ad")  # type: ignore[arg-type]
+    monkeypatch.setattr(training, "__version__", "9.9")
+    assert identity_of(canvases, backbone, "rd4ad") != before  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("n", [MIN_REFERENCE + LEAST_FITTED, 100, 300, 4000])
