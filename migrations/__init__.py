@@ -5,7 +5,7 @@ without importing Alembic; a test holds that the list is the scripts' own order.
 
     alembic="alembic -c migrations/alembic.ini -x database=sqlite:////tmp/scratch.db"
     $alembic upgrade head
-    $alembic revision --autogenerate --rev-id 0002 -m "what it does"
+    $alembic revision --autogenerate --rev-id NEXT_NUMBER -m "what it does"
 
 then write its purpose and its way back, and append its number here.
 """

@@ -33,7 +33,7 @@ def page() -> str:
         "# The command line",
         "<!-- Made by docs/reference/make_cli_reference.py: do not edit, run it again. -->",
         str(group.help),
-        "Exit status: 0 done, 1 error, 2 wrong usage. With `--json` a command prints exactly one JSON document on "
+        "Exit status: 0 done, 1 error, 2 wrong usage, 130 interrupted. With `--json` a command prints exactly one JSON document on "
         'stdout, on an error `{"error": {"type", "message", "hint"}}`; progress and logs go to stderr. '
         "`halfsigma --version` shows the version. Settings come from the environment: "
         "[installation](../how-to/installation.md#settings).",
