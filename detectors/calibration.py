@@ -22,7 +22,7 @@ MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 KNOWN_SHARE = 0.5
 """Of the budget: beyond the score that so few of the known goods exceed no threshold of a doubtful reference lies. The rest is room
-for what the comparison of two references errs by."""
+for what the comparison of two references errs by; where known goods are too few to say so little, there is less room, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,16 @@ class Doubt:
     def of_share(self, share: float) -> Doubt:
         """Of a draw of the reference's images."""
         return replace(self, n_defects=round(share * self.n_defects), n_above=round(share * self.n_above))
+
+    def without(self, n_suspects: int, *, n_images: int, fpr_budget: float) -> Doubt:
+        """With so many suspects left out: more than the expected defects are perhaps good, up to the budget of all images.
+
+        >>> Doubt(np.empty(0), n_defects=4, n_above=1).without(6, n_images=300, fpr_budget=0.01)
+        Doubt(known=array([], dtype=float64), n_defects=0, n_above=3)
+        """
+        n_perhaps_good = self.n_above + max(n_suspects - self.n_defects, 0)
+        most = max(self.n_above, math.ceil(fpr_budget * n_images))
+        return replace(self, n_defects=max(self.n_defects - n_suspects, 0), n_above=min(n_perhaps_good, most))
 
 
 def conformal_threshold(scores: NDArray[np.float64], *, fpr_budget: float, n_above: int = 0) -> Threshold:
@@ -93,8 +103,9 @@ def threshold_in_doubt(scores: NDArray[np.float64], doubt: Doubt, *, fpr_budget:
 
     Defects that nobody noticed stand at the upper end of a reference and lift a threshold of 1 % over most of what it is
     there for, but hardly touch its bulk. The known goods, scored by another version, are brought there by median and MAD; the
-    threshold is no higher than the score that a `KNOWN_SHARE` of the budget of them exceeds. It is never lowered beneath more
-    scores than the budget and the expected defects are, and stays where there are too few known goods to promise so little.
+    threshold is no higher than the score that a `KNOWN_SHARE` of the budget of them exceeds, or the smallest share that so few of
+    them can promise, up to the budget. It is never lowered beneath more scores than the budget and the expected defects are, and
+    stays where there are too few known goods to promise the budget.
 
     Args:
         scores: (n,) the reference.
@@ -109,7 +120,7 @@ def threshold_in_doubt(scores: NDArray[np.float64], doubt: Doubt, *, fpr_budget:
         return usual
     most = conformal_threshold(doubt.known, fpr_budget=KNOWN_SHARE * fpr_budget)
     known_centre, known_spread = robust(doubt.known)
-    if most.promised_fpr > KNOWN_SHARE * fpr_budget + 1e-12 or most.value <= known_centre:
+    if most.promised_fpr > fpr_budget + 1e-12 or most.value <= known_centre:
         return usual
     centre, spread = robust(scores)
     limit = centre + (most.value - known_centre) * spread / known_spread

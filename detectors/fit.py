@@ -123,7 +123,7 @@ def fit_version(
         core: more good images to learn from that are no photographs of these conditions (`detectors.disturbances.transfer`): they
             stand neither in the reference nor in the mean image.
         held_back: photographs of these conditions that are not learned from, since some may be defects; they stand in the reference,
-            as the fitted model scores them.
+            as the fitted model scores them: the same share of them as of ``goods``, or its upper end would be theirs.
         doubt: where nobody verified `goods`; its numbers are of all of them and of ``held_back``.
     """
     images = goods.prepared
@@ -136,11 +136,13 @@ def fit_version(
     fitted = family.fit(Canvases([image.stored for image in learned]), runtime=runtime, context=context)
     is_fresh = fitted.reference_index < len(images)
     reference_index, reference_scores = fitted.reference_index[is_fresh], fitted.reference_scores[is_fresh]
+    share = reference_scores.size / len(images)
+    held_back = _drawn(held_back, share, seed=seed)
     reference_scores = np.concatenate(
         [reference_scores, [fitted.model.score(image.canvas).score for image in held_back]]
     )
     if doubt is not None:
-        doubt = _of_reference(doubt, reference_scores.size, n_images=len(images), n_held_back=len(held_back))
+        doubt = doubt.of_share(share)
     threshold = (
         conformal_threshold(reference_scores, fpr_budget=fpr_budget)
         if doubt is None
@@ -201,10 +203,11 @@ def with_responses(
     return replace(version, responses=measure_responses(version, photographs, seed=seed, progress=progress))
 
 
-def _of_reference(doubt: Doubt, n_reference: int, *, n_images: int, n_held_back: int) -> Doubt:
-    """What is known of all images, said of a reference that is a draw of them; defects are first of all among the held back."""
-    drawn = doubt.of_share(n_reference / (n_images + n_held_back))
-    return replace(drawn, n_defects=doubt.n_defects) if n_held_back else drawn
+def _drawn(held_back: Sequence[PreparedImage], share: float, *, seed: int) -> list[PreparedImage]:
+    """As large a share of them as of the others stands in the reference, in order."""
+    n = round(share * len(held_back))
+    drawn = np.random.default_rng(seed).choice(len(held_back), n, replace=False) if n < len(held_back) else range(n)
+    return [held_back[i] for i in sorted(drawn)]
 
 
 def _warm(context: FitContext, version: DetectorVersion, images: Sequence[PreparedImage]) -> FitContext:

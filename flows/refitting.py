@@ -71,6 +71,7 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     candidates = [each.sha256 for each in goods.prepared]
     outliers = second_look(
         scores_of_fitted(challenger, goods),
+        own_reference=challenger.reference_scores,
         reference_scores=champion.reference_scores,
         cleared=np.array([sha256 in cleared for sha256 in candidates]),
     )
@@ -78,7 +79,7 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     if suspects:
         curated = leave_out(curated, suspects)
         goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in suspects))
-        doubt = replace(doubt, n_defects=max(doubt.n_defects - len(suspects), 0))
+        doubt = doubt.without(len(suspects), n_images=len(candidates), fpr_budget=line.fpr_budget)
         challenger = _fit_goods(goods, held_back, core, champion, line, progress, training, doubt)
     retrain_files.write_json(folder / CURATED, curated)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)

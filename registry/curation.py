@@ -239,7 +239,11 @@ def _spread_out(
 
 
 def second_look(
-    scores: NDArray[np.float64], *, reference_scores: NDArray[np.float64], cleared: NDArray[np.bool_]
+    scores: NDArray[np.float64],
+    *,
+    own_reference: NDArray[np.float64],
+    reference_scores: NDArray[np.float64],
+    cleared: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Which images a model of the new conditions, fitted on the others, finds far outside: indices, ascending.
 
@@ -248,11 +252,12 @@ def second_look(
     out rare goods lie is learned from the champion's verified ones, since trimming those would cost more than it saves.
 
     Args:
-        scores: (n,) cross-fitted by the challenger, of the curated images.
+        scores: (n,) by the challenger, of the curated images; of those that stand in its reference as they stand there.
+        own_reference: (k,) the challenger's. What a trained challenger learned from lies closer together.
         reference_scores: (m,) the champion's, of verified goods.
         cleared: (n,) whether a person called the image good; those stay.
     """
-    centre, spread = robust(scores)
+    centre, spread = robust(own_reference)
     reference_centre, reference_spread = robust(reference_scores)
     farthest = (float(reference_scores.max()) - reference_centre) / reference_spread
     limit = centre + max(SECOND_Z, SECOND_MARGIN * farthest) * spread

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.photographs.framing import Framing, native_side_px
-from detectors.photographs.images import Pixels, read_photograph, white_level_of
+from detectors.photographs.images import Pixels, is_deep, open_image, read_photograph, white_level_of
 from halfsigma import DetectorError, ImageError
 
 USUAL_SIDE_PX = 256
@@ -84,11 +83,11 @@ def _probe(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], list[Path]]:
     sizes, deep = [], []
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 sizes.append((image.height, image.width))
-                if image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile):
+                if is_deep(image):
                     deep.append(path)
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except (OSError, SyntaxError, ValueError):  # an image that Pillow does not know is an OSError
             continue  # reading it in full will say what is wrong with it
     return sizes, deep
 

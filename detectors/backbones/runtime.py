@@ -6,6 +6,7 @@ import os
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
@@ -147,7 +148,7 @@ class OpenVinoRuntime:
     def stream(
         self, canvases: Iterable[NDArray[np.uint8]], names: Sequence[str]
     ) -> Iterator[tuple[NDArray[np.float32], ...]]:
-        return self._giving(names).stream(canvases)
+        return self._giving(names).stream(canvases, of_one_size=True)
 
     def _giving(self, names: Sequence[str]) -> _Compiled:
         wanted = tuple(names)
@@ -175,7 +176,8 @@ class _Compiled:
 
     Compiled for the line's own canvas size, which is up to a third faster, and once for all other sizes: a part whose
     photographs come in many sizes would else wait, and keep memory, for each of them. For a single canvas all threads
-    work together; of a stream each has a canvas of its own, which is up to twice as fast and gives the same bits.
+    work together; of a stream each has a canvas of its own, which is up to twice as fast and, compiled for as many sizes, gives
+    the same bits.
     """
 
     def __init__(self, model: openvino.Model, *, fixed_size: CanvasSize | None = None) -> None:
@@ -185,7 +187,6 @@ class _Compiled:
         self._fixed_size = fixed_size
         self._core = openvino.Core()
         self._one_at_a_time = threading.Lock()
-        self._streamed_size = fixed_size
         self._single: dict[CanvasSize | None, openvino.InferRequest] = {}
         self._parallel: dict[CanvasSize | None, openvino.CompiledModel] = {}
 
@@ -199,7 +200,15 @@ class _Compiled:
             request.infer({0: canvas[None]}, share_inputs=True)
             return _outputs(request)
 
-    def stream(self, canvases: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.float32], ...]]:
+    def stream(
+        self, canvases: Iterable[NDArray[np.uint8]], *, of_one_size: bool = False
+    ) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """The outputs of each canvas; ``of_one_size`` compiles for the first one's, since most canvases are probably like it.
+
+        What a size is compiled for decides the last bits. So that is asked of each stream anew: what went through in this
+        process before must not matter.
+        """
+        compiled_size = self._fixed_size
         idle: defaultdict[CanvasSize | None, list[openvino.InferRequest]] = defaultdict(list)
         under_way: deque[tuple[CanvasSize | None, openvino.InferRequest, NDArray[np.uint8]]] = deque()
 
@@ -214,8 +223,9 @@ class _Compiled:
                 if len(under_way) > usable_threads():
                     yield finished()
                 size = (canvas.shape[0], canvas.shape[1])
-                self._streamed_size = self._streamed_size or size
-                key = size if size == self._streamed_size else None
+                if of_one_size:
+                    compiled_size = compiled_size or size
+                key = size if size == compiled_size else None
                 with self._one_at_a_time:
                     if key not in self._parallel:
                         self._parallel[key] = self._compile(key, NUM_STREAMS=usable_threads())
@@ -269,7 +279,7 @@ class TorchRuntime:
         self._architecture = architecture
         self._taps = backbone.taps
         self._neighbourhood = neighbourhood
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = threading.RLock()
         self.map_names = map_names(backbone)
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -292,7 +302,7 @@ class TorchRuntime:
         module = cast("torch.nn.Module", head.module).to(self._device)
 
         def compute(canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-            with torch.inference_mode():
+            with self._exactly():
                 given = self._maps(canvas) if set(head.inputs) - {CANVAS} else {}
                 given[CANVAS] = torch.from_numpy(canvas)[None].to(self._device)
                 found = module(*(given[name] for name in head.inputs))
@@ -304,11 +314,21 @@ class TorchRuntime:
     def _maps(self, canvas: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
         import torch
 
-        # TF32 keeps ten bits of a float32's mantissa: "f32" would be said in the record, and not be so
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with self._one_at_a_time, exact, torch.inference_mode():  # the module's hooks hold one canvas's maps
+        with self._exactly():  # the module's hooks hold one canvas's maps
             found = self._module(torch.from_numpy(canvas)[None].to(self._device))
         return dict(zip(self.map_names, found, strict=True))
+
+    @contextmanager
+    def _exactly(self) -> Iterator[None]:
+        """One canvas at a time, without gradients, and in float32 throughout.
+
+        TF32 keeps ten bits of a float32's mantissa: "f32" would be said in the record, and not be so. The switch is the process's.
+        """
+        import torch
+
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with self._one_at_a_time, exact, torch.inference_mode():
+            yield
 
     def save(self, folder: Path) -> dict[str, object]:
         import torch

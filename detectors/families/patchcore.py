@@ -128,7 +128,7 @@ class PatchCore:
             DetectorError: the bank has grown to `MAX_GROWTH` times its size.
         """
         most = round(MAX_GROWTH * self._settings.bank_size)
-        share = self._settings.bank_size / known.n_fitted
+        share = len(self._bank) / known.n_fitted
         if len(self._bank) + round(share * len(fresh)) > most:
             raise DetectorError(
                 f"the bank has {len(self._bank)} patches, {len(fresh)} images more would take it beyond {most}",

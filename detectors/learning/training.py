@@ -213,9 +213,10 @@ class _State:
         for index, parameter in enumerate(self._parameters):
             for name, tensor in self._optimizer.state[parameter].items():
                 tensors[f"adam.{index}.{name}"] = tensor
-        record = json.dumps({"step": self.step, "validated": self.validated})
+        tensors = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
+        record = json.dumps({"step": self.step, "validated": self.validated, "sha256": _digest(tensors)})
         unfinished = file.with_suffix(".unfinished")
-        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, unfinished, {"training": record})
+        save_file(tensors, unfinished, {"training": record})
         unfinished.replace(file)
 
     def load(self, file: Path) -> bool:
@@ -231,6 +232,10 @@ class _State:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return False
+        if _digest(tensors) != record.get(
+            "sha256"
+        ):  # the machine lost power: a file's length may outlive what was in it
+            return False
         self._module.load_state_dict(_part(tensors, "module."))
         self.best = _part(tensors, "best.")
         for index, parameter in enumerate(self._parameters):
@@ -241,6 +246,14 @@ class _State:
         self.step = int(record["step"])
         self.validated = [(int(step), float(loss)) for step, loss in record["validated"]]
         return True
+
+
+def _digest(tensors: Tensors) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().data)
+    return digest.hexdigest()
 
 
 def _part(tensors: Tensors, prefix: str) -> Tensors:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from halfsigma import ImageError
 
@@ -28,7 +28,9 @@ MAX_ASPECT = 8.0
 """A part's photograph longer than this needs tiling, not shrinking: it is refused rather than squashed."""
 EIGHT_BIT_WHITE = 255
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower, and `MAX_PIXELS` is asked before anything is decoded
+# For the process: `warnings.catch_warnings` is no matter of one thread, and photographs are read in several.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd metadata; the pixels are what counts
 
 _EXIF_ORIENTATION = 0x0112
 _TURNED = {
@@ -44,8 +46,11 @@ _TURNED = {
 _EXIF_IFD = 0x8769
 _EXIF_TAKEN_AT = 0x9003
 _EXIF_SUBSECOND = 0x9291
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""Whatever the file's name says; Pillow would hand others to programs of this machine, such as PostScript's."""
 _SIXTEEN_BIT_RAW = re.compile(r";16[BLN]")
 """Without a letter for the order of bytes it is 16 bits for three colours."""
+_TIFF_BITS, _TIFF_PLANES, _APART = 258, 284, 2
 _SIXTEEN_BIT_GRAY = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -175,26 +180,35 @@ def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(eight)
 
 
+def open_image(source: Path | io.BytesIO) -> Image.Image:
+    """Pillow's image of a file of one of the formats that are read, its pixels not decoded yet."""
+    return Image.open(source, formats=_FORMATS)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image that was not decoded yet has 16 bits, gray or colour."""
+    return image.mode.startswith("I") or _is_16_bit_colour(image)
+
+
 def _decode(data: bytes, *, name: str) -> tuple[Pixels, datetime | None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
-            warnings.simplefilter("ignore", UserWarning)  # Pillow: odd metadata; the pixels are what counts
-            image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{name}: {image.width} × {image.height} px is too large", hint="check the file")
-            deep_colour = _is_16_bit_colour(image)
-            image.load()
-            exif, details = _exif(image)
-            if deep_colour:
-                return _decode_16_bit_colour(data, name=name), _taken_at(details)
-            how = _TURNED.get(exif.get(_EXIF_ORIENTATION, 1))
-            turned = image if how is None else image.transpose(how)
+        image = open_image(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(f"{name}: {image.width} × {image.height} px is too large", hint="check the file")
+        deep_colour = _is_16_bit_colour(image)
+        if deep_colour and _of_tiff(image, _TIFF_PLANES) == _APART:
+            raise ImageError(f"{name}: 16-bit colour in planes of their own", hint="export it as interleaved RGB")
+        image.load()
+        exif, details = _exif(image)
+        if deep_colour:
+            return _decode_16_bit_colour(data, name=name), _taken_at(details)
+        how = _TURNED.get(exif.get(_EXIF_ORIENTATION, 1))
+        turned = image if how is None else image.transpose(how)
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{name}: not an image, although its ending says so", hint="remove it or export it again"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError, Warning) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise ImageError(f"{name}: damaged or truncated ({error})", hint="copy it again from the camera") from error
     return _pixels_of(turned, name=name), _taken_at(details)
 
@@ -217,10 +231,19 @@ def _pixels_of(image: Image.Image, *, name: str) -> Pixels:
 
 
 def _is_16_bit_colour(image: Image.Image) -> bool:
-    """Pillow keeps only the high byte of 16-bit colour; before loading, its tile names the raw mode (``RGB;16B``)."""
-    return image.mode in ("RGB", "RGBA") and any(
-        _SIXTEEN_BIT_RAW.search(str(tile[3])) for tile in getattr(image, "tile", ())
-    )
+    """Pillow keeps only the high byte of 16-bit colour; before loading, its tile names the raw mode (``RGB;16B``).
+
+    Of TIFF planes that lie apart it does not, and takes their bytes for pixels.
+    """
+    if image.mode not in ("RGB", "RGBA"):
+        return False
+    bits = _of_tiff(image, _TIFF_BITS) or ()
+    return max(bits, default=8) > 8 or any(_SIXTEEN_BIT_RAW.search(str(tile[3])) for tile in getattr(image, "tile", ()))
+
+
+def _of_tiff(image: Image.Image, tag: int) -> Any:
+    """What a TIFF file says under a tag; None of other formats, or where it says nothing."""
+    return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
 
 
 def _decode_16_bit_colour(data: bytes, *, name: str) -> NDArray[np.uint16]:

@@ -133,7 +133,7 @@ def test_known_goods_never_lift_a_threshold() -> None:
     assert threshold_in_doubt(clean, Doubt(known, n_defects=20), fpr_budget=0.01) == threshold
 
 
-@pytest.mark.parametrize("known", [_reference(0), _reference(19), _reference(99), _reference(198), np.full(300, 5.0)])
+@pytest.mark.parametrize("known", [_reference(0), _reference(19), _reference(98), np.full(300, 5.0)])
 def test_too_few_known_goods_or_such_as_are_all_alike_say_nothing(known: NDArray[np.float64]) -> None:
     doubtful = _reference(300, n_defects=30)
     assert threshold_in_doubt(doubtful, Doubt(known, n_defects=30), fpr_budget=0.01) == conformal_threshold(
@@ -141,7 +141,7 @@ def test_too_few_known_goods_or_such_as_are_all_alike_say_nothing(known: NDArray
     )
 
 
-@pytest.mark.parametrize(("n", "budget"), [(199, 0.01), (99, 0.02), (399, 0.005)])
+@pytest.mark.parametrize(("n", "budget"), [(99, 0.01), (199, 0.01), (49, 0.02), (199, 0.005)])
 def test_just_enough_known_goods_are_enough(n: int, budget: float) -> None:
     doubtful = _reference(400, n_defects=40)
     lowered = threshold_in_doubt(doubtful, Doubt(_reference(n), n_defects=40), fpr_budget=budget)

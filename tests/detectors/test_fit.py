@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,21 @@ def test_what_is_doubted_of_all_images_is_said_of_a_reference_that_is_a_draw_of_
 
     n = len(goods.prepared) // 2
     assert promised(Doubt(np.empty(0), n_above=4)) == pytest.approx(3 / (n + 3))  # two of the four, and the next one
+
+
+def test_of_what_is_held_back_as_large_a_share_stands_in_the_reference_as_of_the_others(
+    goods: GoodImages, runtime: FeatureRuntime
+) -> None:
+    held_back = goods.prepared[:10]
+    learned = replace(goods, prepared=goods.prepared[10:])
+    found = {
+        family: fit_version(
+            learned, family=family, runtime=runtime, fpr_budget=0.05, seed=0, held_back=held_back
+        ).provenance["reference_images_sha256"]
+        for family in (Padim, HoldsOut)
+    }
+    names = {image.sha256 for image in held_back}
+    assert [len(names.intersection(each)) for each in found.values()] == [10, 5]
 
 
 def test_fresh_goods_lie_in_the_reference_and_defects_above_it(version: DetectorVersion, camera: Camera) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -131,6 +132,18 @@ def test_a_grown_version_survives_its_file_and_grows_again(
 def test_an_image_is_not_added_twice(goods: GoodImages, version: DetectorVersion) -> None:
     with pytest.raises(DetectorError, match="5 of the images are in the version already"):
         grow_version(version, _part(goods, 0, 5), known_files={}, fpr_budget=0.05, seed=0)
+
+
+def test_a_bank_gains_as_many_patches_for_an_image_each_time_as_it_has(
+    goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
+) -> None:
+    version, n = _fit(_part(goods, 0, 30), PatchCore, runtime), 30
+    for start in (0, 16):
+        before = len(cast("PatchCore", version.model)._bank)
+        version = grow_version(version, _part(brighter, start, start + 16), known_files={}, fpr_budget=0.05, seed=0)
+        gained = len(cast("PatchCore", version.model)._bank) - before
+        assert gained == pytest.approx(16 * before / n, abs=1)
+        n += 16
 
 
 def test_a_bank_does_not_grow_for_ever(

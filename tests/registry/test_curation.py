@@ -155,8 +155,8 @@ def test_a_second_look_finds_the_defect_that_the_drifted_champion_could_not_tell
     goods, reference = rng.normal(17.0, 0.5, 148), rng.normal(16.0, 0.4, 200)
     scores = np.insert(goods, [20, 90], [23.8, 21.1])
     nobody = np.zeros(150, bool)
-    assert second_look(scores, reference_scores=reference, cleared=nobody).tolist() == [20, 91]
-    assert second_look(goods, reference_scores=reference, cleared=nobody[:148]).tolist() == []
+    assert second_look(scores, own_reference=scores, reference_scores=reference, cleared=nobody).tolist() == [20, 91]
+    assert second_look(goods, own_reference=goods, reference_scores=reference, cleared=nobody[:148]).tolist() == []
 
 
 def test_a_second_look_leaves_what_a_person_cleared_and_never_takes_more_than_a_twentieth() -> None:
@@ -164,15 +164,28 @@ def test_a_second_look_leaves_what_a_person_cleared_and_never_takes_more_than_a_
     scores = np.r_[rng.normal(17.0, 0.5, 90), np.full(10, 30.0)]
     cleared = np.zeros(100, bool)
     reference = rng.normal(16.0, 0.4, 200)
-    assert len(second_look(scores, reference_scores=reference, cleared=cleared)) == 5
+    assert len(second_look(scores, own_reference=scores, reference_scores=reference, cleared=cleared)) == 5
     cleared[90:] = True
-    assert second_look(scores, reference_scores=reference, cleared=cleared).tolist() == []
+    assert second_look(scores, own_reference=scores, reference_scores=reference, cleared=cleared).tolist() == []
 
 
 def test_a_second_look_learns_from_verified_goods_how_far_out_rare_ones_lie() -> None:
     rng = np.random.default_rng(2)
     reference, scores = rng.lognormal(0.0, 1.0, 300), rng.lognormal(0.5, 1.0, 120)
-    assert second_look(scores, reference_scores=reference, cleared=np.zeros(120, bool)).tolist() == []
+    assert (
+        second_look(scores, own_reference=scores, reference_scores=reference, cleared=np.zeros(120, bool)).tolist()
+        == []
+    )
+
+
+def test_a_second_look_at_a_trained_family_is_not_misled_by_what_it_learned_from() -> None:
+    """The 200 images that it learned from lie closer together than the 100 that were held out."""
+    rng = np.random.default_rng(3)
+    held_out, learned = rng.normal(17.0, 0.5, 100), rng.normal(16.8, 0.2, 200)
+    scores, nobody = np.r_[held_out, learned], np.zeros(300, bool)
+    reference = rng.normal(16.0, 0.4, 99)
+    assert second_look(scores, own_reference=held_out, reference_scores=reference, cleared=nobody).size == 0
+    assert second_look(scores, own_reference=scores, reference_scores=reference, cleared=nobody).size > 0
 
 
 def _burst(n_good: int, n_defect: int, labels: dict[int, str] | None = None) -> tuple[list[Candidate], Suspicion]:

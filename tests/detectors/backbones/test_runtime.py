@@ -75,6 +75,25 @@ def test_a_stream_gives_what_each_canvas_alone_gives_bit_for_bit_and_in_order(
     assert list(asked.stream([], names)) == []
 
 
+def test_what_a_stream_is_compiled_for_does_not_depend_on_what_went_through_before(
+    tmp_path: Path, runtime: FeatureRuntime
+) -> None:
+    """A training that goes on in another process has not streamed what the first one had; the size decides the last bits."""
+    fresh = load_runtime(tmp_path, runtime.save(tmp_path))
+    for sizes, compiled in (([(128, 64)], {(128, 64)}), ([(96, 96), (64, 96)], {(128, 64), (96, 96), None})):
+        list(fresh.stream([_canvas(*size) for size in sizes], ("patches",)))
+        assert set(fresh._compiled["patches",]._parallel) == compiled  # type: ignore[attr-defined]
+
+
+def test_a_network_for_any_size_streams_as_it_scores(runtime: FeatureRuntime) -> None:
+    rng = np.random.default_rng(0)
+    projection = PatchProjection(np.zeros(304, np.float32), rng.normal(size=(304, 8)).astype(np.float32))
+    head = nearest_head(projection, rng.normal(size=(50, 8)).astype(np.float32), runtime=runtime)
+    network = runtime.network(head, fixed_size=None)
+    list(network.stream([_canvas(96, 96), _canvas(64, 96)]))
+    assert set(network._parallel) == {None}  # type: ignore[attr-defined]
+
+
 def test_of_two_streams_at_once_and_one_that_is_left_neither_disturbs_the_other(runtime: FeatureRuntime) -> None:
     canvases = [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) for k in range(12)]
     alone = [runtime.features(canvas) for canvas in canvases]

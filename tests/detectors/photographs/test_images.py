@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -255,6 +257,36 @@ def test_floating_point_pixels_have_no_meaning_for_a_camera(tmp_path: Path) -> N
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 20), np.float32))
     with pytest.raises(ImageError, match="floating-point"):
         read_photograph(tmp_path / "a.tif")
+
+
+def test_16_bit_colour_in_planes_of_their_own_is_refused_and_not_taken_for_8_bits(tmp_path: Path) -> None:
+    planes = np.moveaxis(COLOUR_16, 2, 0)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ImageError, match="planes of their own"):
+        read_photograph(tmp_path / "a.tif")
+
+
+def test_8_bit_colour_in_planes_of_their_own_is_read(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(COLOUR_8, 2, 0), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_photograph(tmp_path / "a.tif").pixels, COLOUR_8)
+
+
+def test_a_file_of_another_format_is_no_image_whatever_its_name(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR_8).save(tmp_path / "a.gif")
+    (tmp_path / "a.gif").rename(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n")
+    for name in ("a.png", "b.png"):
+        with pytest.raises(ImageError, match="not an image"):
+            read_photograph(tmp_path / name)
+
+
+def test_reading_in_threads_leaves_the_warnings_of_others_alone(tmp_path: Path) -> None:
+    _write_cv2(tmp_path / "a.png", np.zeros((400, 400, 3), np.uint8))
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(read_photograph, [tmp_path / "a.png"] * 60))
+        assert warnings.filters == before
 
 
 def test_images_are_listed_in_natural_order_without_hidden_ones(tmp_path: Path) -> None:
