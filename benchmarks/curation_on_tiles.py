@@ -8,7 +8,8 @@ champion, the transferred bank alone, clean (the night without its defects), dir
 curation, and the curation after a person's verdict on the twenty most suspicious images.
 
 Banks have 1,024 patches. What the disturbance was is estimated once a drift,
-on the night with 10 % of defects, as a retrain does. The second look of a retrain is not in it, on neither side.
+on the night with 10 % of defects, as a retrain does. The second look of a retrain is not in it, on neither side. *waits*: a retrain
+of such a night learns nothing before a person has looked at the twenty; what it would be worth without is shown all the same.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
             results[how] = trials.worth(trials.learned(chosen, with_core=with_core))
             left[how] = sum(each[0] == "d" for each in chosen), N_NIGHT - sum(each[0] == "g" for each in chosen)
             if how == "now":
-                estimate = done.defect_share
+                estimate = f"{done.defect_share:.1%}{' (waits)' if done.waits else ''}"
                 rates = trials.at_the_threshold(
                     chosen,
                     with_core=with_core,
@@ -64,7 +65,7 @@ def try_drift(night: Night, name: str) -> tuple[list[str], list[str]]:
         rows.append(
             f"| {name} | {share:.0%} | {clean.auroc:.3f} | {dirty.auroc:.3f} | {soft.auroc:.3f} | {now:.3f} | {said:.3f} | "
             + "".join(f"{_recovered(each, dirty, clean)} | " for each in (soft.auroc, now, said))
-            + f"{estimate:.1%} | {left['now'][0]} of {n} | {left['now'][1]} | {rates[0]:.1%} | {rates[1]:.0%} |"
+            + f"{estimate} | {left['now'][0]} of {n} | {left['now'][1]} | {rates[0]:.1%} | {rates[1]:.0%} |"
         )
         print(rows[-1], flush=True)
         if share == ESTIMATED_AT:

@@ -38,6 +38,9 @@ SAID_SHARE = 0.2
 """Of the images, more of them are held back if all that a person looked at were defects; in proportion if some were."""
 N_TO_LOOK_AT = 20
 """So many images a person looks at in a minute."""
+UNSEEN_ODDS = 2.0
+"""Times the odds of a defect among the images that a person looked at, times their number: more defects than that are in no night. Of
+nights with 2 to 20 % of real ones the judge's worst 20 were 3 to 19, of 6 to 75 (benchmarks/results/curation_on_tiles.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ def curate(
 
     A judge that knows tonight's conditions calls suspects what lies beyond the threshold that the known goods give it, at
     the line's budget, brought to where tonight's scores lie. The next most suspicious images are held back:
-    `HELD_BACK_SHARE` and the estimated share of defects, and more if people found many defects among the worst.
+    `HELD_BACK_SHARE` and the estimated share of defects, and more if people found many defects among the worst. Where they looked
+    at all of these and found few, the estimate is no higher than that allows.
 
     Where the champion judges, suspects are the images that score highest, as many as the estimated share of defects and the
     false-positive budget ask for, those that a person called defects counted in, and beyond its threshold when tonight's
@@ -150,6 +154,7 @@ def curate(
     if knows_tonight:  # the champion's tail, from which the check estimates, widens with the drift
         among = _among(judge, [*distinct, *defects])
         defect_share, sure_share = among.defect_share(), among.surely_defective()
+        defect_share = min(defect_share, _most_defects(to_look_at) / max(len(distinct) + known, 1))
         limit = among.limit(conformal_threshold(judge.usual, fpr_budget=fpr_budget).value)
         kept = _without_suspects(distinct, judge, limit, len(distinct), left_out)
         n_perhaps_good = min(len(distinct) - len(kept), math.ceil(fpr_budget * len(distinct)))
@@ -195,6 +200,14 @@ def most_suspicious(candidates: Sequence[Candidate], judge: Suspicion) -> tuple[
     """The `N_TO_LOOK_AT` images with the highest scores of the judge, each once; what people said changes nothing in it."""
     judged = {each.sha256: each for each in candidates if each.sha256 in judge.scores and not each.fault}
     return tuple(sorted(judged.values(), key=lambda each: -judge.scores[each.sha256])[:N_TO_LOOK_AT])
+
+
+def _most_defects(looked_at: Sequence[Candidate]) -> float:
+    """How many defects there can be in all, after what people said of the most suspicious images; infinite until they said it of each."""
+    if any(each.label is None for each in looked_at):
+        return math.inf
+    n_defects = sum(each.label == "defect" for each in looked_at)
+    return UNSEEN_ODDS * len(looked_at) * (n_defects + 1) / (len(looked_at) - n_defects + 1)
 
 
 def _among(judge: Suspicion, candidates: Sequence[Candidate]) -> Suspicion:

@@ -18,7 +18,7 @@ SEEN_SHARE = 0.5
 """Of the defects lie so far out; of the real ones on tiles under six drifts 0.2 to 0.6 did, of gross ones nearly all do."""
 LIKELY_Z, SURE_Z = 0.5, 2.0
 """Standard errors that are taken off each excess: the largest of many is too large by chance; and to be sure of it."""
-FARTHEST_SD, WIDEST = 1.3, 2.0
+FARTHEST_SD, WIDEST = 3.0, 2.5
 """A transfer that is near leaves the night's median about where that of its goods is, and its spread alike: on
 tiles 0.0 (gain) to 0.6 (slip), and 1.2 times as wide with 20 % of defects in it. One that knew one of three changes: 1.6, and
 2.2 times as wide; a wrong one tens of standard deviations."""

@@ -230,6 +230,25 @@ def test_what_a_person_found_is_counted_against_the_estimated_share() -> None:
     assert len(_curate(labelled, judge=judge).left_out) == n_gone
 
 
+def test_where_people_found_few_defects_among_the_worst_no_more_is_held_back_for_the_estimate() -> None:
+    """A judge to which the night is strange expects many; twenty answers count for more."""
+    rng = np.random.default_rng(8)
+    wide = np.r_[rng.normal(7.0, 1.9, 280), np.linspace(15.0, 16.0, 20)]
+
+    def curated(labels: dict[int, str] | None) -> Curation:
+        candidates = _candidates(rng.normal(40.0, 2.0, 300), labels)
+        return _curate(candidates, judge=_judge(candidates, wide), has_core=True)
+
+    unseen, worst = curated(None), range(280, 300)
+    good, bad = curated(dict.fromkeys(worst, "good")), curated(dict.fromkeys(worst, "defect"))
+    assert unseen.waits and unseen.defect_share > 0.2
+    assert good.defect_share == pytest.approx(2.0 * 20 / 21 / 300)
+    assert len(good.held_back) < 0.4 * len(unseen.held_back)
+    assert bad.defect_share == unseen.defect_share
+    some = curated(dict.fromkeys(worst, "good") | {299: "defect", 298: "defect"})
+    assert good.defect_share < some.defect_share < unseen.defect_share
+
+
 def test_a_picture_of_no_part_is_left_out_and_nobody_is_asked_to_look_at_it() -> None:
     candidates = _candidates(np.linspace(9, 11, 80))
     candidates[4] = replace(candidates[4], score=99.0, fault="wrong_size")
