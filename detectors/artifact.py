@@ -80,6 +80,20 @@ def load_version(folder: Path) -> DetectorVersion:
         ) from error
 
 
+def verify_version(folder: Path) -> None:
+    """Whether every file of a version is there and what its manifest says, without loading it.
+
+    Raises:
+        ArtifactError: as `load_version`.
+    """
+    manifest = read_manifest(folder)
+    try:
+        _verify_manifest(manifest)
+        _verify(folder, manifest["files"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{MANIFEST} does not describe a version: {error!r}", hint="restore its files") from error
+
+
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest with the hash of all else in it, in place of the one it had."""
     said = {key: value for key, value in manifest.items() if key != _OWN_HASH}

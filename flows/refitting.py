@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -59,9 +59,9 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     held_back = frozenset(curated["held_back"])
     if ADDED in retrain.document:
         retrain_files.write_json(folder / CURATED, curated)
-        probes = _probes([Path(path) for path in chosen.values()])
+        probes = _probes(chosen)
         challenger, twin = (
-            _grow(each, champion, line, workspace, progress) for each in (goods, _without(goods, probes))
+            _grow(each, champion, line, workspace, progress) for each in (goods, _without(goods, probes.keys()))
         )
         return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
     training = folder / TRAINING
@@ -84,8 +84,8 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     retrain_files.write_json(folder / CURATED, curated)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
     challenger = replace(challenger, provenance={**challenger.provenance, "transferred": curated["transferred"]})
-    probes = _probes([Path(path) for path in curated["chosen"].values()])
-    fewer = _without(goods, probes)
+    probes = _probes(curated["chosen"])
+    fewer = _without(goods, probes.keys())
     doubt = doubt.of_share(len(fewer.prepared) / len(goods.prepared))
     twin = _fit_goods(fewer, held_back, core, champion, line, progress, training, doubt)
     n_fit = sum(each.sha256 not in held_back for each in goods.prepared) + len(core)
@@ -97,15 +97,15 @@ def _fitted(
     retrain: Retrain,
     challenger: DetectorVersion,
     twin: DetectorVersion,
-    probes: Set[Path],
+    probes: Mapping[Path, str],
     **document: object,
 ) -> Retrain:
     folder = retrain_files.folder_of(workspace, retrain)
     for name, version in ((CHALLENGER, challenger), (TWIN, twin)):
         shutil.rmtree(folder / name, ignore_errors=True)
         save_version(version, folder / name)
-    few = islice(_Photographs(sorted(probes)), ROUND_TRIP_IMAGES)
-    retrain_files.write_json(folder / FITTED, {"scores": [challenger.score(pixels).score for pixels in few]})
+    few = islice(_Photographs(probes).named(), ROUND_TRIP_IMAGES)
+    retrain_files.write_json(folder / FITTED, {"scores": {sha: challenger.score(pixels).score for sha, pixels in few}})
     return retrain_files.advance(workspace, retrain, "fitted", {**document, "n_probes": len(probes)})
 
 
@@ -153,7 +153,7 @@ def _without(goods: GoodImages, paths: Set[Path]) -> GoodImages:
 def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
     """Run the gates on what was saved, and keep what each found."""
     folder = retrain_files.folder_of(workspace, retrain)
-    paths = [Path(path) for path in json.loads((folder / CURATED).read_text())["chosen"].values()]
+    probes = _Photographs(_probes(json.loads((folder / CURATED).read_text())["chosen"]))
     with workspace.database.session() as session:
         golden = images.golden_set(session, line, most=max(MAX_GOLDEN, line.min_labels))
     trial = Trial(
@@ -161,10 +161,10 @@ def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
         challenger=load_version(folder / CHALLENGER),
         reloaded=load_version(folder / CHALLENGER),
         twin=load_version(folder / TWIN),
-        probes=_Photographs(sorted(_probes(paths))),
+        probes=probes,
         golden=_Golden(golden),
         least_labels=line.min_labels,
-        fitted_scores=json.loads((folder / FITTED).read_text())["scores"],
+        fitted_scores=_fitted_scores(folder, probes),
     )
     found = run_trial(
         trial,
@@ -179,20 +179,38 @@ def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     return retrain_files.advance(workspace, retrain, "gated", document)
 
 
-def _probes(paths: Sequence[Path]) -> set[Path]:
+def _probes(chosen: Mapping[str, str]) -> dict[Path, str]:
+    """File → SHA-256 of the fresh goods that the twin does not see."""
+    paths = [(Path(path), sha256) for sha256, path in chosen.items()]
     n_probes = min(MAX_PROBES, round(PROBE_SHARE * len(paths)))
     drawn = np.random.default_rng(SEED).choice(len(paths), n_probes, replace=False)
-    return {paths[index] for index in drawn}
+    return dict(sorted(paths[index] for index in drawn))
+
+
+def _fitted_scores(folder: Path, probes: _Photographs) -> list[float] | None:
+    """Of the first probes that are there now, as the challenger gave them when it was fitted; None if one is another since."""
+    known = json.loads((folder / FITTED).read_text())["scores"]
+    few = [sha256 for sha256, _ in islice(probes.named(), ROUND_TRIP_IMAGES)]
+    if not isinstance(known, dict) or not all(sha256 in known for sha256 in few):
+        return None
+    return [known[sha256] for sha256 in few]
 
 
 @dataclass(frozen=True, slots=True)
 class _Photographs:
-    """The readable ones of these files, read again each time they are gone through."""
+    """Those of these files that are still what was curated, read again each time they are gone through."""
 
-    paths: Sequence[Path]
+    files: Mapping[Path, str]
+    """File → SHA-256."""
 
     def __iter__(self) -> Iterator[Pixels]:
-        return (item.pixels for item in read_ahead(self.paths) if not isinstance(item, Unreadable))
+        return (pixels for _, pixels in self.named())
+
+    def named(self) -> Iterator[tuple[str, Pixels]]:
+        """SHA-256 and pixels of each."""
+        for item in read_ahead(list(self.files)):
+            if not isinstance(item, Unreadable) and item.sha256 == self.files[item.path]:
+                yield item.sha256, item.pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def storable(text: str) -> str:
+    """The text as both databases take it: no lone surrogates (names that are not UTF-8), no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+
+
 def plain(value: Any) -> Any:
     """The same document in JSON's own types: what is not a finite number becomes None, dates become ISO text.
 
@@ -47,14 +52,16 @@ def plain(value: Any) -> Any:
     >>> plain({"p": float("nan"), "night": date(2026, 11, 1), "ci": (0.5, 1)})
     {'p': None, 'night': '2026-11-01', 'ci': [0.5, 1]}
     """
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, str):
+        return storable(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, date):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {storable(str(key)): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
         return plain(value.tolist())
     if is_dataclass(value) and not isinstance(value, type):

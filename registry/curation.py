@@ -147,8 +147,9 @@ def curate(
             left_out[candidate.sha256] = f"no picture of a part: {candidate.fault.replace('_', ' ')}"
         else:
             readable.append(candidate)
-    distinct = _without_twins(readable, small_images, left_out)
     defects = [each for each in candidates if each.label == "defect"]
+    readable = _without_copies_of(defects, candidates, readable, small_images, left_out)
+    distinct = _without_twins(readable, small_images, left_out)
     known = len({each.sha256 for each in defects})
     to_look_at = most_suspicious(candidates, judge)
     if knows_tonight:  # the champion's tail, from which the check estimates, widens with the drift
@@ -169,6 +170,8 @@ def curate(
     limit = min(
         (judge.scores[each] for each, reason in left_out.items() if reason.startswith(SUSPECT)), default=math.inf
     )
+    share = min(MAX_FRESH / max(len(kept), 1), 1.0)  # all that was counted above is of the whole nights
+    n_perhaps_good, n_defects = math.ceil(share * n_perhaps_good), math.ceil(share * n_defects)
     if len(kept) > MAX_FRESH:
         kept = _spread_out(kept, small_images, MAX_FRESH, seed, left_out)
     if len(kept) < MIN_FRESH:
@@ -181,7 +184,7 @@ def curate(
     if knows_tonight and has_core:
         said = SAID_SHARE * sum(each.label == "defect" for each in to_look_at) / N_TO_LOOK_AT
         wanted = math.ceil((HELD_BACK_SHARE + defect_share + said) * (len(distinct) + known)) - n_gone
-        held_back = _held_back(kept, judge, min(wanted, len(kept) - MIN_FRESH))
+        held_back = _held_back(kept, judge, min(math.ceil(share * wanted), len(kept) - MIN_FRESH))
     return Curation(
         tuple(kept),
         left_out,
@@ -277,6 +280,30 @@ def second_look(
     n_most = math.floor(MAX_SECOND_SHARE * scores.size)
     worst = np.argsort(-scores, kind="stable")[:n_most]
     return np.sort(worst[(scores[worst] > limit) & ~cleared[worst]])
+
+
+def _without_copies_of(
+    defects: Sequence[Candidate],
+    candidates: Sequence[Candidate],
+    readable: Sequence[Candidate],
+    small_images: Mapping[str, NDArray[np.float32]],
+    left_out: dict[str, str],
+) -> list[Candidate]:
+    """What a frozen camera took again of a part that a person called defective is that part, unless they called it good."""
+    place = {each.sha256: index for index, each in enumerate(candidates)}
+    known = [each for each in defects if each.sha256 in small_images]
+
+    def is_copy(image: Candidate) -> bool:
+        return image.label != "good" and any(
+            abs(place[image.sha256] - place[each.sha256]) <= _LOOK_BACK
+            and float(np.abs(small_images[image.sha256] - small_images[each.sha256]).mean()) < TWIN_DIFFERENCE
+            for each in known
+        )
+
+    copies = {each.sha256 for each in readable if is_copy(each)}
+    for sha256 in copies:
+        left_out[sha256] = "nearly the same picture as one that a person called a defect"
+    return [each for each in readable if each.sha256 not in copies]
 
 
 def _without_twins(

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from detectors.artifact import REFERENCE, load_version, read_manifest
+from detectors.artifact import REFERENCE, load_version, read_manifest, verify_version
 from drift.reference import Reference
 from halfsigma import ArtifactError, DriftError, RegistryError, StoreError, UnknownVersion
 from registry import approval, audit, lines, moves, outbox, retrains
@@ -106,6 +106,8 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
     if before is not None:
         if ours is not None and ours.action == "promoted":
             store.set_alias(line.name, "previous", before)
+        elif ours is not None:  # a rollback that was killed may have moved ``previous`` already, or have taken it away
+            store.set_alias(line.name, "previous", predecessor(session, line, wanted, not_this=before))
         else:
             _move_previous(session, line, store, before=before, wanted=wanted, mirrored=mirrored, actual=actual)
     if actual.get("challenger") == wanted:
@@ -118,7 +120,7 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
         tell(session, line, action, actor=actor, version=wanted, document=details, at=at)
     if ours is not None:
         moves.end(session, line, ours)
-    mirror(session, line, actual)
+    mirror(session, line, actual, promoted_by=ours.actor if ours else SOMEBODY)
     return Deployment.of(actual)
 
 
@@ -187,6 +189,7 @@ def unusable(session: Session, line: Line, store: MlflowStore, number: int, *, c
     """Why a version cannot be deployed, or None; on the way a version that is new here is mirrored."""
     try:
         folder = store.fetch(line.name, number, cache=cache)
+        verify_version(folder)
         mirror_version(session, line, number, folder, store.tags(line.name, number))
     except (ArtifactError, UnknownVersion) as error:
         return error.message

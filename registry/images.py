@@ -12,9 +12,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from halfsigma import UnknownImage, UsageError
-from registry.columns import utc_now
+from registry.columns import storable, utc_now
 from registry.database import insert
-from registry.scores import storable
 from registry.tables import KIND_CHARS, LABELS, Image, Line, table_of
 
 KIND = re.compile(rf"[\w-]{{1,{KIND_CHARS}}}")

@@ -198,7 +198,7 @@ def caught_by_both(
 
 def verdict_on(session: Session, line: Line, version: int, night: date) -> Verdict:
     """The check's verdict on a version that is not the champion, by its own reference; KS stands alone (q = p)."""
-    measured = measure_line(session, LineToMeasure(line.id, line.name, version), night)
+    measured = measure_line(session, LineToMeasure(line.id, line.name, version), night, version=version)
     return judge(measured.measurement, q=measured.measurement.ks_p)
 
 

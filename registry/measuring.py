@@ -29,6 +29,7 @@ SCORED_BY = select(VERSION.c.number).where(
         SCORE.c.line_id == VERSION.c.line_id,
         SCORE.c.version == VERSION.c.number,
         SCORE.c.night == bindparam("night"),
+        SCORE.c.shadow.is_(False),
     ),
 )
 
@@ -78,15 +79,15 @@ def measure_lines(url: str, several: Sequence[LineToMeasure], night: date) -> li
     return outcomes
 
 
-def measure_line(session: Session, line: LineToMeasure, night: date) -> MeasuredLine:
-    """Measure one line; a night without images is measured as well.
+def measure_line(session: Session, line: LineToMeasure, night: date, *, version: int | None = None) -> MeasuredLine:
+    """Measure one line as ``version`` saw it, by default who judged that night; a night without images is measured as well.
 
     Raises:
         UnknownVersion: the version was never mirrored.
         DriftError: its reference cannot be compared with.
     """
     settings = DriftSettings()
-    version = _judged_by(session, line, night)
+    version = _judged_by(session, line, night) if version is None else version
     base = baseline(_reference(session, line, version))
     scored = last_nights(session, line.line_id, version, until=night, n_nights=settings.history_nights)
     first = min(scored, default=night)
@@ -127,7 +128,10 @@ def measure_line(session: Session, line: LineToMeasure, night: date) -> Measured
 
 
 def _judged_by(session: Session, line: LineToMeasure, night: date) -> int:
-    """The champion, unless the night was scored by other versions only: a night is judged by who saw it."""
+    """The champion, unless the night was scored by other versions only: a night is judged by who saw it.
+
+    Not by a challenger that scored along: nobody was told what it says.
+    """
     scored = set(session.scalars(SCORED_BY, {"line_id": line.line_id, "night": night}))
     return line.champion if line.champion in scored else max(scored, default=line.champion)
 

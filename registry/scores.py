@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session, aliased
 
 from halfsigma import ScoreError, UsageError
+from registry.columns import storable
 from registry.database import insert
 from registry.summaries import forget_summaries
 from registry.tables import COVARIATES, Image, Line, Score, Unreadable, table_of
@@ -184,11 +185,6 @@ def natural_order(name: str) -> str:
 
     key = re.sub(r"[0-9]+", by_length, name)
     return f"{key}\x01{','.join(map(str, zeros))}" if any(zeros) else key
-
-
-def storable(text: str) -> str:
-    """The text as both databases take it: no lone surrogates (names that are not UTF-8), no NUL."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
 def _of(line: Line, version: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

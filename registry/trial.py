@@ -106,6 +106,7 @@ def run_trial(
             challenger_good=twin_good,
             challenger_defect=twin_defect,
             seed=seed,
+            is_painted=twin_defect.size == twin_good.size,
         ),
         _shift(trial.twin, twin_good, night=night),
         _latency(trial, budget_ms=latency_budget_ms),

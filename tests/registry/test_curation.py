@@ -249,6 +249,29 @@ def test_where_people_found_few_defects_among_the_worst_no_more_is_held_back_for
     assert good.defect_share < some.defect_share < unseen.defect_share
 
 
+def test_of_a_night_of_thousands_as_large_a_share_is_held_back_and_expected_as_of_a_small_one() -> None:
+    """What was counted of 5,000 images would be nearly all of the 500 that are learned from."""
+    shares = []
+    for n in (400, 5000):
+        rng = np.random.default_rng(n)
+        candidates = _candidates(rng.normal(40.0, 2.0, n))
+        goods, bad = rng.normal(5.0, 1.0, n - n // 20), rng.normal(9.0, 0.5, n // 20)
+        curation = _curate(candidates, judge=_judge(candidates, np.r_[goods, bad]), has_core=True)
+        counts = (len(curation.held_back), curation.n_defects, curation.n_perhaps_good)
+        shares.append(np.array(counts) / len(curation.chosen))
+    assert shares[1] == pytest.approx(shares[0], abs=0.03)
+
+
+def test_a_copy_of_what_a_person_called_a_defect_is_left_out_unless_they_called_it_good() -> None:
+    candidates = _candidates(np.linspace(9.0, 11.0, 80), {40: "defect", 42: "good"})
+    small = _small(candidates)
+    for copy in (39, 41, 42):
+        small[candidates[copy].sha256] = small[candidates[40].sha256] + np.float32(1e-5)
+    reasons = _reasons(_curate(candidates, small=small), candidates)
+    assert set(reasons) == {39, 40, 41}
+    assert reasons[39] == reasons[41] == "nearly the same picture as one that a person called a defect"
+
+
 def test_a_picture_of_no_part_is_left_out_and_nobody_is_asked_to_look_at_it() -> None:
     candidates = _candidates(np.linspace(9, 11, 80))
     candidates[4] = replace(candidates[4], score=99.0, fault="wrong_size")

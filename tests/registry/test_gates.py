@@ -228,3 +228,31 @@ def test_labels_are_counted_against_what_the_line_asks_for() -> None:
     gate = labels_gate(18, least=20)
     assert (gate.passed, gate.value, gate.limit) == (False, 18.0, 20.0)
     assert "label 2 more" in gate.reason
+
+
+def test_goods_and_their_painted_copies_are_drawn_together() -> None:
+    """Each version reacts in its own way to a picture, painted or not: that is in both, and cancels out."""
+    rng = np.random.default_rng(0)
+    champion, twin = rng.normal(0.0, 1.0, (2, 90))
+    paint = rng.normal(1.0, 0.3, 90)
+    limits = {}
+    for loss in np.linspace(0.0, 0.8, 41):
+        for is_painted in (False, True):
+            gate = detection_gate(
+                "synthetic_auroc",
+                champion_good=champion,
+                champion_defect=champion + paint,
+                challenger_good=twin,
+                challenger_defect=twin + paint - loss,
+                seed=0,
+                is_painted=is_painted,
+            )
+            if not gate.passed:
+                limits.setdefault(is_painted, loss)
+    assert limits[True] < limits[False]
+
+
+def test_a_million_live_images_are_judged_at_once() -> None:
+    gate = live_false_positives_gate(10_500, 1_000_000, promised_fpr=0.01, n_reference=299, defect_share=0.0)
+    assert gate.passed
+    assert not live_false_positives_gate(60_000, 1_000_000, promised_fpr=0.01, n_reference=299, defect_share=0.0).passed

@@ -120,6 +120,22 @@ def test_whatever_is_logged_labelled_and_checked_in_between_a_check_is_that_of_a
     assert as_told(found) == as_told(from_all_scores(session, line, reference, last))
 
 
+def test_a_night_is_not_judged_by_a_challenger_that_scored_along(
+    session: Session, line: Line, watched: LineToMeasure, reference: Reference
+) -> None:
+    for number in (2, 3):
+        record_version(
+            session, line, number, detector="patchcore", threshold=9.0, mean_ref=reference.mean, sd_ref=reference.sd,
+            n_reference=reference.n, reference=reference.to_json(), origin="retrain", base_version=1,
+        )  # fmt: skip
+    log(session, line, 0)
+    log_scores(session, line, 2, [replace(row(FIRST, k, 20.0), shadow=True) for k in range(50)])
+    session.commit()
+    later = replace(watched, champion=3)
+    assert measure_line(session, later, FIRST).version == 1
+    assert measure_line(session, later, FIRST, version=2).version == 2
+
+
 def test_a_summary_of_scores_that_grew_while_they_were_read_is_not_kept(
     session: Session, line: Line, watched: LineToMeasure
 ) -> None:

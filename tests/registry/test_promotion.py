@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -169,6 +170,37 @@ def test_a_promotion_that_was_killed_after_the_move_is_recorded_as_whose_it_was(
     (entry,) = audit.history(session, line, actions=["promoted"])
     assert (entry.actor, entry.document["reason"]) == ("bea", "it is better")
     assert moves.pending(session, line) is None
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_a_rollback_that_was_killed_after_either_move_never_leads_forward(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, killed_after: int
+) -> None:
+    fit(session, line, deployed, 2)
+    promote(session, line, deployed, 2)
+    moves.begin(session, line, action="rolled_back", start=2, to=1, actor="ann", document={})
+    deployed.set_alias(line.name, "champion", 1)
+    if killed_after == 2:
+        deployed.set_alias(line.name, "previous", None)
+    for _ in range(2):
+        assert follow(session, line, deployed, tmp_path) == Deployment(1, None, None)
+    (entry,) = audit.history(session, line, actions=["rolled_back"])
+    assert (entry.actor, entry.version) == ("ann", 1)
+    assert deployed.pointing == {"champion": 1}
+
+
+def test_a_version_whose_model_file_was_altered_is_put_back_although_its_manifest_is_whole(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    deployed.add(2, origin="retrain", base=1)
+    broken = Path(shutil.copytree(deployed.folder, tmp_path / "broken"))
+    model = next(broken.glob("*.safetensors"))
+    model.write_bytes(model.read_bytes()[:-10])
+    whole, deployed.folder = deployed.folder, broken
+    deployed.pointing = {"champion": 2}
+    assert follow(session, line, deployed, tmp_path).champion == 1
+    assert "SHA-256" in audit.history(session, line, actions=["champion_put_back"])[0].document["reason"]
+    deployed.folder = whole
 
 
 def test_who_decided_about_another_champion_has_decided_nothing(
