@@ -114,7 +114,10 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
         store.set_alias(line.name, "challenger", None)
     actual = store.aliases(line.name)
     if lines.move_champion(session, line, start=before, to=wanted, at=at):
-        action, actor = (ours.action, ours.actor) if ours else ("promoted", SOMEBODY)
+        theirs = (
+            "rolled_back" if is_rollback else "promoted"
+        )  # what was restored is on no probation, and nobody's successor
+        action, actor = (ours.action, ours.actor) if ours else (theirs, SOMEBODY)
         reason = {"reason": MOVED_IN_MLFLOW} if ours is None else {}
         details = {**reason, **(ours.document if ours else {}), "from": before, "to": wanted}
         tell(session, line, action, actor=actor, version=wanted, document=details, at=at)

@@ -5,7 +5,7 @@ MLflow is not asked: it forgets who carried an alias before (mlflow #2169), and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -148,8 +148,15 @@ def parse_instant(text: str, *, time_zone: str) -> datetime:
             raise UsageError(
                 f"{text!r} is neither a date nor an instant", hint="for example 2026-08-14 or 2026-08-14T06:30"
             ) from error
-        return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
-    return datetime.combine(day + A_DAY, time(), tzinfo=zone).astimezone(UTC) - timedelta(microseconds=1)
+        return _in_utc(text, lambda: instant if instant.tzinfo else instant.replace(tzinfo=zone))
+    return _in_utc(text, lambda: datetime.combine(day + A_DAY, time(), tzinfo=zone)) - timedelta(microseconds=1)
+
+
+def _in_utc(text: str, instant: Callable[[], datetime]) -> datetime:
+    try:
+        return instant().astimezone(UTC)
+    except OverflowError as error:
+        raise UsageError(f"{text!r} is at the end of the calendar", hint="for example 2026-08-14") from error
 
 
 def _deployed(entry: Audit, made: Audit | None) -> Deployed:

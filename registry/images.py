@@ -138,7 +138,11 @@ def _hashes_of(session: Session, line: Line, target: str) -> set[str]:
     if SHA256.fullmatch(target.lower()):
         return set(session.scalars(known.where(IMAGE.c.sha256 == target.lower())))
     path = Path(target)
-    if path.is_file():
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # longer than a file's name can be, or with a NUL in it
+        is_file = False
+    if is_file:
         return set(session.scalars(known.where(IMAGE.c.sha256 == file_sha256(path))))
     candidates = {storable(target), storable(str(Path(target).absolute()))}
     return set(session.scalars(known.where(IMAGE.c.path.in_(candidates))))

@@ -151,7 +151,11 @@ def record_version(
         "base_version": base_version,
         "created_at": at or utc_now(),
     }
-    session.execute(insert(session, Version).values(row).on_conflict_do_nothing())
+    known = select(Version.id).where(Version.line_id == line.id, Version.number == number)
+    if (
+        session.scalar(known) is None
+    ):  # a write, even of nothing new, would lock SQLite until MLflow has answered what follows
+        session.execute(insert(session, Version).values(row).on_conflict_do_nothing())
     return get_version(session, line, number)
 
 
@@ -299,7 +303,11 @@ def night_start(night: date, time_zone: str) -> datetime:
     >>> night_start(date(2026, 11, 24), "Europe/Vienna")
     datetime.datetime(2026, 11, 23, 23, 0, tzinfo=datetime.timezone.utc)
     """
-    return datetime.combine(night, time(), tzinfo=check_time_zone(time_zone)).astimezone(UTC)
+    begins = datetime.combine(night, time(), tzinfo=check_time_zone(time_zone))
+    try:
+        return begins.astimezone(UTC)
+    except OverflowError as error:
+        raise UsageError(f"night {night} is at the end of the calendar", hint="for example: 2026-11-24") from error
 
 
 def night_of(instant: datetime, time_zone: str) -> date:

@@ -38,7 +38,13 @@ def running_code() -> Code:
     root = Path(halfsigma.__file__).parent
     files = [root / "halfsigma.py", *(path for room in ROOMS for path in sorted((root / room).rglob("*.py")))]
     lock = root / LOCK_FILE
-    packages = sorted({f"{each.name.lower()}=={each.version}" for each in distributions()})
+    packages = sorted(
+        {
+            f"{name.lower()}=={each.version}"
+            for each in distributions()
+            if (name := each.metadata["Name"])  # an installation that was interrupted leaves a folder without one
+        }
+    )
     return Code(
         halfsigma=halfsigma.__version__,
         source_sha256=digest_of(f"{path.relative_to(root).as_posix()} {_sha256(path)}" for path in files),

@@ -32,9 +32,9 @@ class Vault:
             RegistryError: the source is gone, or the vault cannot be written.
         """
         target = self.path_of(line, sha256, source.suffix)
-        if target.is_file() and target.stat().st_size == source.stat().st_size:
-            return target
         try:
+            if target.is_file() and target.stat().st_size == source.stat().st_size:
+                return target
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, unfinished = tempfile.mkstemp(dir=target.parent, prefix=".unfinished-")
             os.close(handle)

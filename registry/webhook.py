@@ -84,8 +84,12 @@ def read_secret(secret: str) -> list[bytes]:
 
 def check_url(url: str) -> None:
     """UsageError unless it is an http or https address; plain HTTP is welcome inside a plant."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # such as an IPv6 address without its closing bracket
+        is_web = False
+    if not is_web:
         raise UsageError(
             "the webhook's address is not http:// or https:// with a host", hint="e.g. http://mes.plant/hook"
         )
@@ -149,11 +153,11 @@ def _retry_after_s(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which is a number of them or a date; None when it says nothing."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isascii() and value.strip().isdigit():
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import MANIFEST
 from halfsigma import StoreError, UnknownVersion
-from registry import audit, deployment, lines, promotion, retrains
+from registry import audit, deployment, lines, live, promotion, retrains
 from registry.deployment import Deployment
 from registry.store import TAG_RESTORED
 from registry.tables import Line
@@ -108,6 +108,22 @@ def test_a_rollback_that_was_killed_half_way_and_run_again_never_goes_forward(
     with pytest.raises(UnknownVersion, match="no previous version"):
         roll_back(session, line, deployed)
     assert deployed.pointing == {"champion": 1}
+
+
+def test_who_moves_the_champion_back_in_mlflow_rolled_back_and_the_bad_version_is_nobodys_predecessor(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    for number in (2, 3):
+        fit(session, line, deployed, number)
+        promote(session, line, deployed, number)
+    deployed.pointing = {"champion": 2, "previous": 2}
+    assert follow(session, line, deployed, tmp_path) == Deployment(2, 1, None)
+    entry = audit.history(session, line, actions=["rolled_back"])[-1]
+    assert (entry.actor, entry.version, entry.document["from"]) == (deployment.SOMEBODY, 2, 3)
+    assert live.probation_of(session, line) is None
+    fit(session, line, deployed, 4)
+    promote(session, line, deployed, 4)
+    assert roll_back(session, line, deployed) == Deployment(2, 1, None)
 
 
 def test_a_champion_alias_that_was_taken_away_is_put_back_and_told(

@@ -222,6 +222,9 @@ def test_an_instant_is_a_moment_or_the_end_of_a_day_in_the_lines_zone() -> None:
     assert end < datetime(2026, 8, 14, 22, tzinfo=UTC) <= end + timedelta(microseconds=1)
     with pytest.raises(UsageError, match="'last week' is neither"):
         parse_instant("last week", time_zone="UTC")
+    for beyond in ("9999-12-31", "0001-01-01T00:00"):
+        with pytest.raises(UsageError, match="end of the calendar"):
+            parse_instant(beyond, time_zone="Europe/Vienna")
 
 
 def test_what_only_scored_along_judged_nothing() -> None:

@@ -193,6 +193,11 @@ def test_a_night_begins_at_midnight_of_the_lines_own_zone(night: date, zone: str
     assert lines.night_of(start - timedelta(microseconds=1), zone) == night - timedelta(days=1)
 
 
+def test_a_night_that_begins_before_the_calendar_is_refused() -> None:
+    with pytest.raises(UsageError, match="end of the calendar"):
+        lines.night_start(date(1, 1, 1), "Europe/Vienna")
+
+
 def test_a_naive_instant_has_no_night() -> None:
     with pytest.raises(UsageError, match="has no time zone"):
         lines.night_of(datetime(2026, 11, 24), "UTC")

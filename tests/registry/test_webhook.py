@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from halfsigma import UsageError, __version__
+from registry import webhook
 from registry.webhook import Answer, check_url, new_secret, post, read_secret, sign
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of the specification's example
@@ -153,7 +154,9 @@ def test_what_is_no_secret_is_refused_without_being_repeated(secret: str) -> Non
         assert part not in caught.value.message.split()
 
 
-@pytest.mark.parametrize("url", ["", "mes.plant/hook", "ftp://mes.plant/hook", "http://", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "url", ["", "mes.plant/hook", "ftp://mes.plant/hook", "http://", "file:///etc/passwd", "http://[::1/hook"]
+)
 def test_what_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="not http:// or https://"):
         check_url(url)
@@ -238,3 +241,7 @@ def test_a_post_works_inside_a_running_event_loop(receiver: Receiver) -> None:
         return send(receiver.url)
 
     assert asyncio.run(flow()).kind == "delivered"
+
+
+def test_a_retry_after_in_digits_that_are_none_says_nothing() -> None:
+    assert webhook._retry_after_s("²") is None
