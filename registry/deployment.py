@@ -88,6 +88,7 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
             _record_other_aliases(session, line, mirrored, actual, at=at)
         elif not under_way.is_theirs(utc_now()):
             moves.end(session, line, under_way)  # it never moved the alias, or was recorded
+            _record_other_aliases(session, line, mirrored, actual, at=at)
         mirror(session, line, actual)
         return Deployment.of(actual)
     ours = under_way if under_way is not None and (under_way.start, under_way.to) == (before, wanted) else None
@@ -216,6 +217,10 @@ def _put_back(
 
     Without a copy, say so and go on: a line is watched on, and a person has to act.
     """
+    if (
+        store.aliases(line.name).get("champion") != found
+    ):  # moved on while `found` was looked at: the next look is at that
+        return Deployment.of(lines.aliases(session, line))
     action, now = "champion_put_back", number
     try:
         store.set_alias(line.name, "champion", number)

@@ -172,6 +172,43 @@ def test_a_promotion_that_was_killed_after_the_move_is_recorded_as_whose_it_was(
     assert moves.pending(session, line) is None
 
 
+def test_what_a_person_does_to_other_aliases_is_recorded_although_a_move_failed_before(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    fit(session, line, deployed, 2)
+    with (
+        pytest.raises(StoreError),
+        moves.moving(session, line, action="promoted", start=1, to=2, actor="bea", document={}),
+    ):
+        raise StoreError("MLflow is away")
+    deployed.set_alias(line.name, "previous", 2)
+    follow(session, line, deployed, tmp_path)
+    (entry,) = audit.history(session, line, actions=["alias_moved"])
+    assert (entry.actor, entry.document) == (deployment.SOMEBODY, {"alias": "previous", "from": None, "to": 2})
+
+
+def test_a_champion_that_was_moved_on_meanwhile_is_not_put_back(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a version that cannot be used is downloaded and looked at, somebody promotes another."""
+    fit(session, line, deployed, 2)
+    deployed.add(9)
+    deployed.pointing["champion"] = 9
+    real = deployment.unusable
+
+    def slow(*given: object, **named: object) -> str | None:
+        if given[3] == 9:
+            deployed.pointing["champion"] = 2
+            return "its files are gone"
+        return real(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deployment, "unusable", slow)
+    follow(session, line, deployed, tmp_path)
+    assert deployed.pointing["champion"] == 2
+    assert follow(session, line, deployed, tmp_path).champion == 2
+    assert not audit.history(session, line, actions=["champion_put_back"])
+
+
 @pytest.mark.parametrize("killed_after", [1, 2])
 def test_a_rollback_that_was_killed_after_either_move_never_leads_forward(
     session: Session, line: Line, deployed: FakeStore, tmp_path: Path, killed_after: int
