@@ -39,8 +39,8 @@ SAID_SHARE = 0.2
 N_TO_LOOK_AT = 20
 """So many images a person looks at in a minute."""
 UNSEEN_ODDS = 2.0
-"""Times the odds of a defect among the images that a person looked at, times their number: more defects than that are in no night. Of
-nights with 2 to 20 % of real ones the judge's worst 20 were 3 to 19, of 6 to 75 (benchmarks/results/curation_on_tiles.md)."""
+"""Times the odds of a defect among the images that a person looked at, times their number: more defects than that are not
+expected. Chosen on two nights of bricks (docs/decisions/curation.md)."""
 
 
 @dataclass(frozen=True, slots=True)

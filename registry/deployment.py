@@ -115,9 +115,8 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
         store.set_alias(line.name, "challenger", None)
     actual = store.aliases(line.name)
     if lines.move_champion(session, line, start=before, to=wanted, at=at):
-        theirs = (
-            "rolled_back" if is_rollback else "promoted"
-        )  # what was restored is on no probation, and nobody's successor
+        # what was restored is on no probation, and nobody's successor
+        theirs = "rolled_back" if is_rollback else "promoted"
         action, actor = (ours.action, ours.actor) if ours else (theirs, SOMEBODY)
         reason = {"reason": MOVED_IN_MLFLOW} if ours is None else {}
         details = {**reason, **(ours.document if ours else {}), "from": before, "to": wanted}
@@ -217,9 +216,8 @@ def _put_back(
 
     Without a copy, say so and go on: a line is watched on, and a person has to act.
     """
-    if (
-        store.aliases(line.name).get("champion") != found
-    ):  # moved on while `found` was looked at: the next look is at that
+    if store.aliases(line.name).get("champion") != found:
+        # somebody moved it on while `found` was looked at: the next look is at that
         return Deployment.of(lines.aliases(session, line))
     action, now = "champion_put_back", number
     try:

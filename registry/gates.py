@@ -109,9 +109,8 @@ def live_false_positives_gate(
     goods = betabinom(n_judged, above, n_reference + 1 - above)
     defects = binom(n_judged, defect_share)
     counts = np.arange(n_judged + 1)
-    both = fftconvolve(goods.pmf(counts), defects.pmf(counts)).clip(
-        0.0
-    )  # errs by 1e-15; a direct sum takes minutes of 10⁶ images
+    # errs by 1e-15; a direct sum takes minutes of 10⁶ images
+    both = fftconvolve(goods.pmf(counts), defects.pmf(counts)).clip(0.0)
     tails = both[::-1].cumsum()[::-1]  # P(total ≥ k), k = 0 … 2n
     p = float(tails[n_rejected])
     most = int(np.flatnonzero(tails >= chance).max())

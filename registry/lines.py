@@ -152,9 +152,8 @@ def record_version(
         "created_at": at or utc_now(),
     }
     known = select(Version.id).where(Version.line_id == line.id, Version.number == number)
-    if (
-        session.scalar(known) is None
-    ):  # a write, even of nothing new, would lock SQLite until MLflow has answered what follows
+    if session.scalar(known) is None:
+        # a write, even of nothing new, would lock SQLite until MLflow has answered what follows
         session.execute(insert(session, Version).values(row).on_conflict_do_nothing())
     return get_version(session, line, number)
 

@@ -232,10 +232,8 @@ class _State:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return False
-        if _digest(tensors) != record.get(
-            "sha256"
-        ):  # the machine lost power: a file's length may outlive what was in it
-            return False
+        if _digest(tensors) != record.get("sha256"):
+            return False  # the machine lost power: a file's length may outlive what was in it
         self._module.load_state_dict(_part(tensors, "module."))
         self.best = _part(tensors, "best.")
         for index, parameter in enumerate(self._parameters):
