@@ -13,7 +13,7 @@ from flows.labelling import label_images
 from flows.retrain_files import ADDED
 from flows.workspace import Workspace
 from halfsigma import DetectorError, IllegalTransition, ImageError, TooFewImages, UsageError
-from registry import deployment, images, lines, retrains
+from registry import deployment, following, images, lines, retrains
 from registry.columns import utc_now
 from registry.lines import night_of
 from registry.tables import Retrain
@@ -34,7 +34,7 @@ def request_growth(workspace: Workspace, line_name: str, folder: Path, *, progre
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
-        number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
+        number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
         night = night_of(utc_now(), line.time_zone)
         _refuse_a_second(retrains.list_retrains(session, line), number, night)
     champion = workspace.load(line_name, number)

@@ -13,7 +13,7 @@ from flows import vetoes
 from flows.history import publish_history
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, RegistryError, UnknownVersion
-from registry import approval, audit, deployment, lines, moves, promotion, retrains, scores
+from registry import approval, audit, deployment, following, lines, moves, promotion, retrains, scores
 from registry.deployment import Deployment
 from registry.tables import Line
 
@@ -32,7 +32,7 @@ def promote_version(
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
-        deployed = deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        deployed = following.follow(session, line, workspace.store, cache=workspace.cache)
         wanted = number if number is not None else deployed.challenger
         if wanted is None:
             raise UnknownVersion(
@@ -71,7 +71,7 @@ def roll_back(workspace: Workspace, line_name: str) -> dict[str, Any]:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
         begun = moves.pending(session, line)
-        after = deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        after = following.follow(session, line, workspace.store, cache=workspace.cache)
         if begun is None or (begun.action, begun.to) != ("rolled_back", after.champion):
             after = promotion.rollback(
                 session,
@@ -105,7 +105,7 @@ def last_night(workspace: Workspace, line_name: str) -> tuple[int, date]:
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
-        number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
+        number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
         nights = scores.nights_scored(session, line, version=number)
         answered = [
             row

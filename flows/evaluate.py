@@ -15,7 +15,7 @@ from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
 from flows.workspace import Workspace
 from halfsigma import ImageError
-from registry import deployment, lines
+from registry import deployment, following, lines
 from registry.gates import auroc
 
 
@@ -58,7 +58,7 @@ def evaluate(
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
         if number is None:
-            number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
+            number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
         lines.get_version(session, line, number)
     version = workspace.load(line_name, number)
     scores: list[float] = []

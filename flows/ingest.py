@@ -14,7 +14,7 @@ from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
 from flows.workspace import Workspace
 from halfsigma import DetectorError, ImageError, StoreError, UnknownVersion
-from registry import deployment, images, lines, retrains, scores
+from registry import deployment, following, images, lines, retrains, scores
 from registry.columns import utc_now
 from registry.scores import ScoreRow
 from registry.tables import Line
@@ -75,7 +75,7 @@ def ingest(
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
-        number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
+        number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
         logged = {(row.sha256, row.name): row for row in scores.night_images(session, line, number, night)}
     version = workspace.load(line_name, number)
     along = _scores_along(workspace, line, night=night)

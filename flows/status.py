@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from flows.workspace import Workspace
 from halfsigma import StoreError
-from registry import checks, deployment, lines, retrains
+from registry import checks, deployment, following, lines, retrains
 from registry.deployment import Deployment
 from registry.tables import Line, NightCheck, Retrain
 
@@ -43,7 +43,7 @@ def _follow(workspace: Workspace, session: Session, line: Line) -> bool:
     if line.detector == deployment.FOREIGN:
         return True
     try:
-        deployment.follow(session, line, workspace.store, cache=workspace.cache)
+        following.follow(session, line, workspace.store, cache=workspace.cache)
     except StoreError:
         return False
     return True

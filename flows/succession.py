@@ -14,7 +14,7 @@ from flows.fitting import how_made, provenance_tags, version_metrics
 from flows.retrain_files import CHALLENGER, CURATED, GATES, TRAINING, TWIN
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, RegistryError
-from registry import approval, audit, deployment, lines, promotion, retrains
+from registry import approval, audit, deployment, following, lines, promotion, retrains
 from registry.store import NewVersion
 from registry.tables import Line, Retrain
 
@@ -78,7 +78,7 @@ def conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Progr
                 session, line, "challenger_rejected", actor=deployment.SYSTEM, version=number, document=document
             )
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)
-        champion = deployment.follow(session, line, workspace.store, cache=workspace.cache).champion
+        champion = following.follow(session, line, workspace.store, cache=workspace.cache).champion
         if champion not in (retrain.base_version, number):
             reason = f"version {champion} became champion meanwhile"
             return retrains.advance(session, retrain.id, start="registered", to="rejected", reason=reason)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from halfsigma import DetectorError, DriftError, HalfsigmaError, StoreError, UnknownVersion
-from registry import deployment, lines
+from registry import following, lines
 from registry.database import Database
 from registry.deployment import FOREIGN, Deployment
 from registry.retrains import OFFERED
@@ -19,7 +19,7 @@ from registry.tables import Line, Retrain
 def champions_of(
     database: Database, store: MlflowStore, deployed: Sequence[Line], *, cache: Path
 ) -> dict[str, int | HalfsigmaError]:
-    """By the line's name, its champion's number as `deployment.champion_of` has it, or why there is none.
+    """By the line's name, its champion's number as `following.champion_of` has it, or why there is none.
 
     Only lines whose aliases somebody moved, or where a retrain waits for that, are followed one by one.
     """
@@ -47,6 +47,6 @@ def champions_of(
 def _followed(database: Database, store: MlflowStore, line: Line, *, cache: Path) -> int | HalfsigmaError:
     try:
         with database.session() as session:
-            return deployment.champion_of(session, line, store, cache=cache)
+            return following.champion_of(session, line, store, cache=cache)
     except (DetectorError, DriftError, StoreError, UnknownVersion) as error:
         return error

@@ -1,7 +1,7 @@
 """How the champion is replaced and restored: MLflow's alias first, then the mirror, the audit and the alert together.
 
 Every change is announced before MLflow is touched (registry/moves.py). So of two at once one wins and the other is told,
-and a process that is killed in between leaves nothing that `deployment.follow` cannot record as whose it was.
+and a process that is killed in between leaves nothing that `following.follow` cannot record as whose it was.
 """
 
 from __future__ import annotations

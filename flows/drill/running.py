@@ -19,7 +19,7 @@ from flows.drill.rehearsal import Rehearsal
 from flows.drill.relearning import Recipe
 from flows.drill.result import Climb, Drill
 from flows.workspace import Workspace
-from registry import deployment, images, lines
+from registry import deployment, following, images, lines
 from registry.columns import utc_now
 from registry.lines import night_of
 
@@ -48,7 +48,7 @@ def run_drill(
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
-        number = deployment.champion_of(session, line, workspace.store, cache=workspace.cache)
+        number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
         reference = Reference.from_json(lines.get_version(session, line, number).reference)
         labelled = images.labelled(session, line, "defect")
     champion = workspace.load(line_name, number)

@@ -14,7 +14,7 @@ from detectors.artifact import save_version
 from detectors.version import DetectorVersion
 from flows.challenger import run_step
 from flows.workspace import Workspace
-from registry import audit, deployment, history, lines, outbox, promotion, retrains, scores
+from registry import audit, deployment, following, history, lines, outbox, promotion, retrains, scores
 from registry.deployment import Deployment
 from registry.scores import ScoreRow
 from registry.store import NewVersion, model_name
@@ -113,12 +113,12 @@ class Plant:
     def follow(self) -> Deployment:
         with self.workspace.database.session() as session:
             line = lines.get_line(session, self.line)
-            return deployment.follow(session, line, self.workspace.store, cache=self.workspace.cache)
+            return following.follow(session, line, self.workspace.store, cache=self.workspace.cache)
 
     def champion(self) -> int:
         with self.workspace.database.session() as session:
             line = lines.get_line(session, self.line)
-            return deployment.champion_of(session, line, self.workspace.store, cache=self.workspace.cache)
+            return following.champion_of(session, line, self.workspace.store, cache=self.workspace.cache)
 
     def in_mlflow(self) -> dict[str, int]:
         """As MLflow's own client tells it."""

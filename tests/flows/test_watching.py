@@ -13,7 +13,7 @@ from flows.challenger import request_retrain
 from flows.check import check_line
 from flows.deploying import promote_version
 from halfsigma import RegistryError
-from registry import checks, deployment, lines, moves, retrains, scores
+from registry import checks, following, lines, moves, retrains, scores
 from registry.checks import NewCheck
 from registry.scores import ScoreRow
 from tests.flows.simulated_plant import FIRST, LINE, Plant, simulated_plant
@@ -293,8 +293,8 @@ def test_a_person_who_promotes_the_challenger_in_shadow_ends_its_shadow(plant: P
     with plant.workspace.database.session() as session:
         lines_row = lines.get_line(session, LINE)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(deployment, "unusable", lambda *_, **__: None)
-            deployment.follow(session, lines_row, plant.store, cache=plant.workspace.cache)  # type: ignore[arg-type]
+            patch.setattr(following, "unusable", lambda *_, **__: None)
+            following.follow(session, lines_row, plant.store, cache=plant.workspace.cache)  # type: ignore[arg-type]
         assert retrains.get(session, 1).state == "promoted"
     assert plant.champion() == 2
 

@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import MANIFEST
 from halfsigma import StoreError, UnknownVersion
-from registry import audit, deployment, lines, live, promotion, retrains
+from registry import audit, deployment, following, lines, live, promotion, retrains
 from registry.deployment import Deployment
 from registry.store import TAG_RESTORED
 from registry.tables import Line
-from tests.registry.deployments import fit, follow, promote, roll_back, told
+from tests.registry.deployments import fit, follow, promote, registered_retrain, roll_back, told
 from tests.registry.fake_store import FakeStore
 
 NIGHT = date(2026, 11, 23)
@@ -160,7 +160,7 @@ def test_a_deleted_champion_goes_on_from_the_cache_and_is_told_once_not_every_mi
     deployed.delete(1)
     for _ in range(3):
         assert follow(session, line, deployed, tmp_path).champion == 1
-        assert deployment.champion_of(session, line, deployed, cache=tmp_path) == 1  # type: ignore[arg-type]
+        assert following.champion_of(session, line, deployed, cache=tmp_path) == 1  # type: ignore[arg-type]
     assert told(session, line) == ["champion_lost"]
 
 
@@ -168,7 +168,7 @@ def test_while_mlflow_is_away_the_last_known_champion_is_the_champion(
     session: Session, line: Line, deployed: FakeStore, tmp_path: Path
 ) -> None:
     deployed.is_away = True
-    assert deployment.champion_of(session, line, deployed, cache=tmp_path) == 1  # type: ignore[arg-type]
+    assert following.champion_of(session, line, deployed, cache=tmp_path) == 1  # type: ignore[arg-type]
     with pytest.raises(StoreError):
         follow(session, line, deployed, tmp_path)
     assert told(session, line) == []
@@ -178,22 +178,17 @@ def test_a_line_without_champion_has_none_when_mlflow_is_away_either(
     session: Session, line: Line, store: FakeStore, tmp_path: Path
 ) -> None:
     with pytest.raises(UnknownVersion, match="no champion yet"):
-        deployment.champion_of(session, line, store, cache=tmp_path)  # type: ignore[arg-type]
+        following.champion_of(session, line, store, cache=tmp_path)  # type: ignore[arg-type]
     store.is_away = True
     with pytest.raises(StoreError):
-        deployment.champion_of(session, line, store, cache=tmp_path)  # type: ignore[arg-type]
+        following.champion_of(session, line, store, cache=tmp_path)  # type: ignore[arg-type]
 
 
 def _waiting(session: Session, line: Line, store: FakeStore) -> int:
-    retrain = retrains.request(session, line, night=NIGHT, base_version=1, reason="drift")
-    for start, to in (("requested", "curated"), ("curated", "fitted"), ("fitted", "gated")):
-        retrains.advance(session, retrain.id, start=start, to=to)
-    store.add(2, origin="retrain", base=1)
-    deployment.mirror_version(session, line, 2, store.folder, store.tags(line.name, 2))
-    retrains.advance(session, retrain.id, start="gated", to="registered", new_version=2)
+    retrain = registered_retrain(session, line, store)
     assert promotion.offer(session, line, store, 2, kind="challenger_waits") == Deployment(1, None, 2)  # type: ignore[arg-type]
-    retrains.advance(session, retrain.id, start="registered", to="waiting")
-    return retrain.id
+    retrains.advance(session, retrain, start="registered", to="waiting")
+    return retrain
 
 
 def test_a_challenger_that_waits_is_told_and_promoted_by_a_persons_move(

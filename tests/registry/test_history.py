@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from halfsigma import UsageError
-from registry import audit, deployment, history, lines, promotion, scores
+from registry import audit, following, history, lines, promotion, scores
 from registry.history import Deployed, Judgement, parse_instant
 from registry.scores import ScoreRow
 from registry.tables import Line
@@ -110,9 +110,9 @@ def _live_a_year(session: Session, line: Line, store: FakeStore, cache: Path, rn
             store.add(n_versions)
             _record_version(session, line, n_versions)
             if kind == "move":
-                why = deployment.MOVED_IN_MLFLOW
+                why = following.MOVED_IN_MLFLOW
                 store.set_alias(line.name, "champion", n_versions)
-                deployment.follow(session, line, store, cache=cache, at=at)  # type: ignore[arg-type]
+                following.follow(session, line, store, cache=cache, at=at)  # type: ignore[arg-type]
             else:
                 why = f"promotion {number}"
                 promotion.promote(

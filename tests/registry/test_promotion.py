@@ -11,7 +11,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from halfsigma import IllegalTransition, RegistryError, StoreError, UnknownVersion
-from registry import audit, deployment, lines, moves, promotion
+from registry import audit, deployment, following, lines, moves, promotion
 from registry.deployment import FOREIGN, Deployment
 from registry.tables import Line, Version
 from tests.registry.deployments import fit, follow, promote, roll_back, told
@@ -154,7 +154,7 @@ def test_an_announced_promotion_that_moved_nothing_is_forgotten_after_its_lease(
     moves.begin(session, line, action="promoted", start=1, to=2, actor="bea", document={})
     follow(session, line, deployed, tmp_path)
     assert moves.pending(session, line) is not None  # its process may still be at it
-    monkeypatch.setattr(deployment, "utc_now", lambda: moves.utc_now() + moves.LEASE)
+    monkeypatch.setattr(following, "utc_now", lambda: moves.utc_now() + moves.LEASE)
     follow(session, line, deployed, tmp_path)
     assert moves.pending(session, line) is None
 
@@ -202,7 +202,7 @@ def test_a_champion_that_was_moved_on_meanwhile_is_not_put_back(
             return "its files are gone"
         return real(*given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(deployment, "unusable", slow)
+    monkeypatch.setattr(following, "unusable", slow)
     follow(session, line, deployed, tmp_path)
     assert deployed.pointing["champion"] == 2
     assert follow(session, line, deployed, tmp_path).champion == 2
