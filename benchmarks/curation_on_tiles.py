@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="a folder for features, some 150 MB a drift")
     asked = parser.parse_args()
     asked.cache.mkdir(parents=True, exist_ok=True)
-    names = asked.drift or [*DRIFTS, *TRANSFERRED]
+    names = asked.drift or [*DRIFTS, *TRANSFERRED]  # `COLOURED` by name, of a part in colour
     stations: dict[int, Station] = {}
     by_kind, alone = [], []
     for seed in range(asked.first, asked.first + asked.seeds):

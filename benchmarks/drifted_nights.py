@@ -60,10 +60,21 @@ TRANSFERRED: dict[str, tuple[Disturbance, ...]] = {
     "dead pixels 0.4 %": (Disturbance("dead_pixels", 0.004, seed=5),),
     "jpeg 30": (Disturbance("jpeg", 30.0),),
     "scale 1.06": (Disturbance("scale", 1.06),),
+    "scale 0.94": (Disturbance("scale", 0.94),),
+    "gain 0.6": (Disturbance("gain", 0.6),),
+    "gamma 0.6": (Disturbance("gamma", 0.6),),
 }
-"""The other kinds that attribution names: for the table of drift transfer alone."""
+"""The other kinds, and the other directions, that attribution names: for the table of drift transfer alone."""
+COLOURED: dict[str, tuple[Disturbance, ...]] = {
+    "warmth 0.2": (Disturbance("warmth", 0.2),),
+    "warmth -0.2": (Disturbance("warmth", -0.2),),
+}
+"""Of a part in colour only."""
+TINT = (1.0, 0.93, 0.86)
+"""Of the light on the tiles in colour: there is no public part in colour with defects in any package."""
 PARTS: dict[str, Callable[[int], LabelledPart]] = {
     "tiles": lambda seed: _shuffled(tiles(N_FIT, seed=seed), seed),
+    "tinted tiles": lambda seed: _tinted(_shuffled(tiles(N_FIT, seed=seed), seed)),
     "bricks": lambda seed: bricks_alike(N_FIT, n_good=N_NIGHT + N_HELD_OUT, n_defects=MOST_DEFECTS + 225, seed=seed),
 }
 """What a seed's images are drawn from."""
@@ -191,6 +202,15 @@ def _shuffled(part: LabelledPart, seed: int) -> LabelledPart:
     return picked(part, rng.permutation(len(part.good)), rng.permutation(len(part.defects)))
 
 
+def _tinted(part: LabelledPart) -> LabelledPart:
+    """The part as a camera in colour takes it under a warm light."""
+
+    def tinted(images: Sequence[Image]) -> list[Image]:
+        return [np.rint(image * np.array(TINT)).astype(np.uint8) for image in images]
+
+    return replace(part, fit=tinted(part.fit), good=tinted(part.good), defects=tinted(part.defects))
+
+
 def n_defects(share: float) -> int:
     """So many of them beside `N_NIGHT` goods are that share of the night."""
     return round(N_NIGHT * share / (1.0 - share))
@@ -235,7 +255,7 @@ def night_at(part: str, seed: int, name: str, cache: Path, stations: dict[int, S
             )
     if seed not in stations:
         stations[seed] = Station(PARTS[part](seed), seed)
-    night = stations[seed].night_of((DRIFTS | TRANSFERRED)[name])
+    night = stations[seed].night_of((DRIFTS | TRANSFERRED | COLOURED)[name])
     save_night(night, file)
     return night_at(part, seed, name, cache, stations)  # what is judged does not depend on whether it was cached
 

@@ -18,6 +18,8 @@ USUAL_REFERENCE, MOST_REFERENCE = 99, 300
 budget of 1 %; of more than 300 the threshold's spread hardly gains."""
 LEAST_FITTED, LEAST_NEW = 12, 50
 """What a training is left with at least; how many new images, beside known ones, if that costs no more than half of them."""
+WARM_FITTED = 100
+"""New images from which a warm start learns what it learns from twice as many; the others make its threshold surer."""
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 KNOWN_SHARE = 0.5
@@ -171,38 +173,61 @@ def fold_of(n_images: int, *, n_folds: int, rng: np.random.Generator) -> NDArray
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Which images a trained family learns from, and which tell when to stop, how to scale and what is normal."""
+    """Which images a trained family learns from, which say what is normal, and which of these tell when to stop and how to scale.
+
+    Attributes:
+        fitted: in order.
+        reference: in order.
+        validation: at most `USUAL_REFERENCE` of the reference, evenly among them.
+    """
 
     fitted: NDArray[np.int64]
     reference: NDArray[np.int64]
 
+    @property
+    def validation(self) -> NDArray[np.int64]:
+        n = len(self.reference)
+        return self.reference[np.linspace(0, n - 1, min(n, USUAL_REFERENCE)).round().astype(np.int64)]
 
-def n_held_out(n_images: int, *, n_new: int) -> int:
+
+def n_held_out(n_images: int, *, n_new: int, warm: bool = False) -> int:
     """How many images of a fit are held out for the reference; the other new ones, which should not be too few, are learned from.
+
+    A warm start holds out what it does not need to learn from, rounded down to what promises the usual budget exactly.
 
     >>> [n_held_out(n, n_new=n) for n in (35, 100, 180, 300, 1000, 5000)]
     [20, 33, 60, 99, 200, 300]
+    >>> [n_held_out(n, n_new=n, warm=True) for n in (35, 100, 180, 200, 300, 500)]
+    [20, 33, 80, 99, 199, 299]
     >>> n_held_out(257, n_new=57), n_held_out(300, n_new=150)
     (28, 99)
+    >>> n_held_out(500, n_new=250, warm=True)
+    99
     """
     to_spare = max(n_new // 2, n_new - LEAST_NEW)
-    wanted = min(max(USUAL_REFERENCE, round(REFERENCE_SHARE * n_images)), n_images // 3, to_spare, MOST_REFERENCE)
+    wanted = min(max(USUAL_REFERENCE, round(REFERENCE_SHARE * n_images)), n_images // 3)
+    if warm:
+        wanted = max(wanted, n_new - WARM_FITTED)
+    wanted = min(wanted, to_spare, MOST_REFERENCE)
+    if warm and wanted >= USUAL_REFERENCE:
+        wanted -= (wanted + 1) % (USUAL_REFERENCE + 1)
     return max(MIN_REFERENCE, wanted)
 
 
-def hold_out(n_images: int, *, seed: int, seen: NDArray[np.bool_] | None = None) -> HeldOut:
+def hold_out(n_images: int, *, seed: int, seen: NDArray[np.bool_] | None = None, warm: bool = False) -> HeldOut:
     """Draw the reference of a family for which cross-fitting is too dear.
 
     Args:
         n_images: to fit.
         seed: of the draw.
         seen: (n_images,) bool, images that the training's start has learned from; they are fitted on.
+        warm: whether the training goes on from another.
 
     Raises:
         TooFewImages: after taking the reference away less than `LEAST_FITTED` remain, or too few images are unseen.
     """
     eligible = np.arange(n_images) if seen is None else np.flatnonzero(~seen)
-    n = n_held_out(n_images, n_new=len(eligible))
+    n = n_held_out(n_images, n_new=len(eligible), warm=warm)
     if n_images - n < LEAST_FITTED or len(eligible) < n:
         raise TooFewImages(
             f"{n_images} images, {len(eligible)} of them new; expected at least {MIN_REFERENCE + LEAST_FITTED} for a "

@@ -23,25 +23,34 @@ def champions_of(
 
     Only lines whose aliases somebody moved, or where a retrain waits for that, are followed one by one.
     """
+    moved = moved_lines(database, store, deployed)
     with database.session() as session:
         mirrored = lines.all_aliases(session)
-        waiting = set(session.scalars(select(Retrain.line_id).where(Retrain.state.in_(OFFERED))))
-    try:
-        actual = store.aliases_of([line.name for line in deployed if line.detector != FOREIGN])
-    except StoreError:
-        actual = None  # its breaker keeps the lines that have no mirror from asking again
     found: dict[str, int | HalfsigmaError] = {}
     for line in deployed:
         known = mirrored.get(line.id, {})
-        if "champion" in known and (
-            line.detector == FOREIGN
-            or actual is None
-            or (line.id not in waiting and Deployment.of(actual[line.name]) == Deployment.of(known))
-        ):
+        if "champion" in known and (moved is None or line.name not in moved):
             found[line.name] = known["champion"]
         else:
             found[line.name] = _followed(database, store, line, cache=cache)
     return found
+
+
+def moved_lines(database: Database, store: MlflowStore, deployed: Sequence[Line]) -> set[str] | None:
+    """The names of those whose aliases somebody moved, or where a retrain waits for that; None while MLflow is away."""
+    try:
+        actual = store.aliases_of([line.name for line in deployed if line.detector != FOREIGN])
+    except StoreError:
+        return None  # its breaker keeps the lines that have no mirror from asking again
+    with database.session() as session:
+        mirrored = lines.all_aliases(session)
+        waiting = set(session.scalars(select(Retrain.line_id).where(Retrain.state.in_(OFFERED))))
+    return {
+        line.name
+        for line in deployed
+        if line.detector != FOREIGN
+        and (line.id in waiting or Deployment.of(actual[line.name]) != Deployment.of(mirrored.get(line.id, {})))
+    }
 
 
 def _followed(database: Database, store: MlflowStore, line: Line, *, cache: Path) -> int | HalfsigmaError:

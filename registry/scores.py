@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -80,8 +80,8 @@ def log_scores(session: Session, line: Line, version: int, rows: Iterable[ScoreR
     """
     n_new = 0
     statement = insert(session, Score).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-    was_unreadable = _unreadable_names(session, line)
     prepared = sorted((_parameters(line.id, version, row) for row in rows), key=_capture_order)
+    was_unreadable = _unreadable_names(session, line, {row["night"] for row in prepared})
     for start in range(0, len(prepared), BATCH_ROWS):
         batch = prepared[start : start + BATCH_ROWS]
         n_new += session.execute(statement, batch).rowcount  # type: ignore[attr-defined]
@@ -227,9 +227,8 @@ def _capture_order(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(parameters[column] for column in ("night", "captured_at", "name_order", "sha256"))
 
 
-def _unreadable_names(session: Session, line: Line) -> set[tuple[date, str]]:
-    rows = session.execute(select(UNREADABLE.c.night, UNREADABLE.c.name).where(UNREADABLE.c.line_id == line.id))
-    return {(night, name) for night, name in rows}
+def _unreadable_names(session: Session, line: Line, nights: Collection[date]) -> set[tuple[date, str]]:
+    return {(night, name) for night in sorted(nights) for name in unreadable(session, line, night)}
 
 
 def _measured(values: Iterable[float | None]) -> dict[str, float]:

@@ -77,7 +77,7 @@ class Draem(TrainedDetector):
         """
         from detectors.learning.networks.draem_features import feature_loss
 
-        parts = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        parts = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
         learned = learned_from(parts.fitted, seed=context.seed)
         raw: list[tuple[NDArray[np.float32], ...]] = []
         for found in runtime.stream((canvases[index] for index in learned), cls.inputs):
@@ -87,7 +87,8 @@ class Draem(TrainedDetector):
         with seeded(context.seed):
             module = cls.build(settings)
         if context.warm_start is not None and not_of(module, context.warm_start.arrays()):
-            context = replace(context, warm_start=None)  # of an earlier halfsigma, whose networks were others
+            # of an earlier halfsigma, whose networks were others
+            return cls.fit(canvases, runtime=runtime, context=replace(context, warm_start=None))
         if context.warm_start is not None:
             load_arrays(module, context.warm_start.arrays())
         for standardise, stage in zip(module.standardise, zip(*raw, strict=True), strict=True):
@@ -99,7 +100,7 @@ class Draem(TrainedDetector):
         examples = Examples(module, canvases, learned, raw, runtime)
         del raw
         examples.spoil(SPOILT if context.warm_start is None else SPOILT_WARM, rng, context.progress)
-        kept = parts.reference
+        kept = parts.validation
         of_kept = list(runtime.stream((canvases[i] for i in kept), cls.inputs))
         held_out = Examples(module, canvases, kept, of_kept, runtime)
         held_out.spoil(_SPOILT_TO_VALIDATE, rng, context.progress)

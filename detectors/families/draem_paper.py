@@ -67,7 +67,7 @@ class DraemPaper(TrainedDetector):
         """Learn on parts of the images with simulated anomalies; those of the held-out goods decide when to stop."""
         from detectors.learning.networks.draem import draem_loss
 
-        held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
         settings = DraemSettings(common_size(canvases))
         with seeded(context.seed):
             module = cls.build(settings)
@@ -81,7 +81,7 @@ class DraemPaper(TrainedDetector):
             return draem_loss(good, rebuilt, mask[:, 0], logits)
 
         rng = np.random.default_rng([context.seed, len(canvases)])
-        kept = [canvases[i] for i in held_out.reference]
+        kept = [canvases[i] for i in held_out.validation]
         looked_at = [_draw(kept, side=side, rng=rng) for _ in range(_VALIDATED)]
         fitted = [canvases[i] for i in held_out.fitted]
         train(

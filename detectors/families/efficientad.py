@@ -7,7 +7,7 @@ read. docs/decisions/efficientad.md has the measurements behind what differs fro
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -89,7 +89,7 @@ class EfficientAd(TrainedDetector):
         """
         from detectors.learning import imitation
 
-        parts = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        parts = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
         learned = parts.fitted
         if len(learned) > MOST_LEARNED:
             learned = np.sort(np.random.default_rng(context.seed).choice(learned, MOST_LEARNED, replace=False))
@@ -103,10 +103,12 @@ class EfficientAd(TrainedDetector):
             return found
 
         fitted = read(len(learned), (canvases[i] for i in learned))
-        reference = read(len(parts.reference), (canvases[i] for i in parts.reference))
+        validation = read(len(parts.validation), (canvases[i] for i in parts.validation))
         warm = _usable(context.warm_start, fitted[0], ratio)
+        if warm is None and context.warm_start is not None:
+            return cls.fit(canvases, runtime=runtime, context=replace(context, warm_start=None))
         module = imitation.build(fitted, ratio=ratio, seed=context.seed, warm=warm)
-        batches, held_out = imitation.Batches(module, fitted), imitation.Batches(module, reference)
+        batches, held_out = imitation.Batches(module, fitted), imitation.Batches(module, validation)
         strangers = imitation.strangers((canvases[0].shape[0], canvases[0].shape[1]), seed=context.seed)
         strange = imitation.Batches(module, read(len(strangers), strangers))
 
@@ -126,9 +128,9 @@ class EfficientAd(TrainedDetector):
         )
         imitation.set_scales(module, batches, held_out)
         rng = np.random.default_rng(context.seed)
-        spoilt = (np.asarray(random_defect(canvases[i], rng).image, np.uint8) for i in parts.reference)
-        defective = read(len(parts.reference), spoilt)
-        module.whole = _best_share(module, reference, defective)
+        spoilt = (np.asarray(random_defect(canvases[i], rng).image, np.uint8) for i in parts.validation)
+        defective = read(len(parts.validation), spoilt)
+        module.whole = _best_share(module, validation, defective)
         settings = EfficientAdSettings(
             canvas_size=common_size(canvases),
             channels=(fitted[0].patches.shape[-1], fitted[0].stage.shape[-1]),

@@ -72,7 +72,7 @@ class EfficientAdSmall(TrainedDetector):
         from detectors.learning.imitation import strangers
         from detectors.learning.networks.pdn import SIDE_PX, standardised
 
-        parts = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        parts = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
         learned, reference = ([canvases[i] for i in part] for part in (parts.fitted, parts.reference))
         strange = strangers((SIDE_PX, SIDE_PX), seed=context.seed)
         with seeded(context.seed):

@@ -106,9 +106,9 @@ class MapDetector(TrainedDetector):
 
         A warm start takes over the champion's standardisation as well: its network knows no other.
         """
-        held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
         raw: list[list[NDArray[np.float32]]] = []
-        for part in (learned_from(held_out.fitted, seed=context.seed), held_out.reference):
+        for part in (learned_from(held_out.fitted, seed=context.seed), held_out.validation):
             raw.append([])
             for found, *_ in runtime.stream((canvases[index] for index in part), cls.inputs):
                 context.progress("features", len(raw[-1]), len(part))
@@ -117,7 +117,8 @@ class MapDetector(TrainedDetector):
         with seeded(context.seed):
             module: Any = cls.build(chosen)
         if context.warm_start is not None and not_of(module, context.warm_start.arrays()):
-            context = replace(context, warm_start=None)  # of an earlier halfsigma, whose networks were others
+            # of an earlier halfsigma, whose networks were others
+            return cls.fit(canvases, runtime=runtime, context=replace(context, warm_start=None), settings=settings)
         if context.warm_start is None:
             module.standardise.learn(moments(raw[0]))
         else:

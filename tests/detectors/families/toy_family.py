@@ -57,7 +57,7 @@ class ToyFamily:
     def fit(
         cls, canvases: Sequence[NDArray[np.uint8]], *, runtime: FeatureRuntime, context: FitContext
     ) -> Fitted[Self]:
-        held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen)
+        held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
         features = [torch.from_numpy(runtime.features(canvas)) for canvas in canvases]
         with seeded(context.seed):
             module = Bottleneck(features[0].shape[-1])

@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from detectors.backbones.head import load_arrays, module_arrays
-from detectors.calibration import LEAST_FITTED, MIN_REFERENCE, hold_out, n_held_out
+from detectors.calibration import LEAST_FITTED, MIN_REFERENCE, conformal_threshold, hold_out, n_held_out
 from detectors.learning import training
 from detectors.learning.training import Plan, identity_of, train
 from detectors.protocol import FitContext, no_progress
@@ -201,6 +201,21 @@ def test_few_new_images_beside_many_known_ones_are_shared_between_both_parts(n_f
     parts = hold_out(n_fresh + n_core, seed=0, seen=np.arange(n_fresh + n_core) >= n_fresh)
     assert MIN_REFERENCE <= len(parts.reference) <= max(MIN_REFERENCE, n_fresh // 2)
     assert parts.reference.max() < n_fresh
+
+
+def test_a_warm_start_holds_out_what_it_does_not_need_to_learn_from() -> None:
+    parts = hold_out(300, seed=0, warm=True)
+    assert (len(parts.fitted), len(parts.reference)) == (101, 199)
+    threshold = conformal_threshold(np.arange(199.0), fpr_budget=0.01)
+    assert (threshold.value, threshold.promised_fpr) == (197.0, pytest.approx(0.01))
+
+
+@pytest.mark.parametrize(("n", "n_looked_at"), [(100, 33), (300, 99), (4000, 99)])
+def test_a_look_at_the_held_out_goods_is_at_no_more_than_are_needed(n: int, n_looked_at: int) -> None:
+    parts = hold_out(n, seed=1)
+    assert len(parts.validation) == len(set(parts.validation)) == n_looked_at
+    assert set(parts.validation) <= set(parts.reference)
+    assert {parts.reference[0], parts.reference[-1]} <= set(parts.validation)
 
 
 def test_too_few_images_or_too_few_new_ones_are_refused() -> None:
