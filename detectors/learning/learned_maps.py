@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -130,23 +130,25 @@ class MapDetector(TrainedDetector):
             found = [(float(cls.loss(module, maps)), len(maps)) for maps in kept.batches(BATCH)]
             return sum(loss * n for loss, n in found) / sum(n for _, n in found)
 
+        at_start = held_out_loss(module.network, validate)
         training = train(
             module.network,
-            cls._plan(context.warm_start, lambda: held_out_loss(module.network, validate)),
+            cls._plan(context.warm_start, at_start),
             loss=lambda rng: cls.loss(module, fitted.draw(rng, BATCH)),
             validate=validate,
             context=context,
             identity=identity_of(canvases, runtime, cls.family, chosen, held_out.reference.tolist()),
+            at_start=at_start,
         )
         finished = replace(chosen, held_out_loss=training.best)
         return cls.finished(module, canvases, runtime=runtime, settings=finished, held_out=held_out)
 
     @classmethod
-    def _plan(cls, champion: Detector | None, loss_at_start: Callable[[], float]) -> Plan:
+    def _plan(cls, champion: Detector | None, at_start: float) -> Plan:
         if champion is None:
             return cls.from_scratch
         known = cast("float | None", champion.settings_record().get("held_out_loss"))
-        if cls.warm_from_far is None or known is None or loss_at_start() <= known + FAR * abs(known):
+        if cls.warm_from_far is None or known is None or at_start <= known + FAR * abs(known):
             return cls.warm
         return cls.warm_from_far
 

@@ -91,6 +91,7 @@ def train(
     validate: Callable[[], float],
     context: FitContext,
     identity: str,
+    at_start: float | None = None,
 ) -> Training:
     """Fit ``module`` in place; it ends with the weights that did best on the held-out goods, in evaluation mode.
 
@@ -105,6 +106,7 @@ def train(
         validate: the loss on the held-out goods; the module is in evaluation mode, without gradients.
         context: seed, progress and the folder for checkpoints.
         identity: of the images and settings (`identity_of`): a checkpoint of another training is not taken up.
+        at_start: what ``validate`` says before the first step, where it was asked already.
 
     Raises:
         DetectorError: the loss is no longer finite.
@@ -117,7 +119,7 @@ def train(
         state = _State(module, optimizer, parameters)
         file = _checkpoint_file(context.checkpoint, module, plan, context.seed, identity)
         if file is None or not state.load(file):
-            state.validated = [(0, held_out_loss(module, validate))]
+            state.validated = [(0, held_out_loss(module, validate) if at_start is None else at_start)]
             state.keep_best()
         written = time.monotonic()
         while state.step < plan.steps and not _is_over(state.validated, plan):
