@@ -1,6 +1,6 @@
 """halfsigma and anomalib side by side: rebuilding the bank, and scoring one image.
 
-    .venv/bin/python -m benchmarks.against_anomalib            15 minutes; writes benchmarks/results/
+    .venv/bin/python -m benchmarks.against_anomalib            15 minutes; writes docs/measured/
     .venv/bin/python -m benchmarks.against_anomalib --quick    2 minutes; a tenth of the patches, only prints
 
 As a Makefile recipe: ``bench-anomalib: ; $(PYTHON) -m benchmarks.against_anomalib``. The first run installs
@@ -64,9 +64,7 @@ def main() -> None:
     report = "\n\n".join(parts) + "\n"
     print(report)
     if not options.quick and options.only is None:
-        results = ROOT / "benchmarks" / "results"
-        results.mkdir(exist_ok=True)
-        (results / "against_anomalib.md").write_text(report)
+        (ROOT / "docs" / "measured" / "against_anomalib.md").write_text(report)
 
 
 if __name__ == "__main__":
