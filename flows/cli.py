@@ -11,7 +11,7 @@ import typer
 from typer._click.exceptions import ClickException
 
 from flows.cli_curation import app as curation_commands
-from flows.cli_options import Folder, Json, LineName, Night
+from flows.cli_options import MOST_VERSION, Folder, Json, LineName, Night
 from flows.cli_promotion import app as promotion_commands
 from flows.cli_trials import app as trial_commands
 from flows.output import (
@@ -87,7 +87,9 @@ def evaluate(
     line: LineName,
     good: Annotated[Path, typer.Option("--good", metavar="DIR", help="Images of good parts.")],
     defect: Annotated[Path, typer.Option("--defect", metavar="DIR", help="Images of defective parts.")],
-    version: Annotated[int | None, typer.Option(help="Another version than the champion.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, max=MOST_VERSION, help="Another version than the champion.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Judge labelled images one at a time, at the version's threshold; nothing is logged."""
@@ -158,6 +160,12 @@ def label(
 def log(
     line: LineName,
     csv: Annotated[Path, typer.Option("--csv", metavar="FILE", help="Columns captured_at, image, score.")],
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE", help="Of a new line, and of times without one, e.g. Europe/Vienna; by default UTC."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Log the scores of a detector that is not ours; it is watched all the same."""
@@ -165,7 +173,7 @@ def log(
     from flows.workspace import open_workspace
 
     with open_workspace(Settings.from_environment()) as workspace:
-        n_new = log_csv(workspace, line, csv)
+        n_new = log_csv(workspace, line, csv, time_zone=time_zone)
     show({"line": line, "n_new": n_new}, as_json=json, people=facts)
 
 
@@ -201,10 +209,14 @@ def nightly(
 ) -> None:
     """Check every line, retrain what drifted, promote what is proved better, tell people."""
     from flows.progress import progress_bar
-    from flows.running import run_flow
+    from flows.running import known_lines, run_flow
+    from flows.workspace import open_workspace
     from registry.lines import parse_night
 
     date = parse_night(night) if night else None
+    if line:  # a misspelt one is told before a server starts
+        with open_workspace(Settings.from_environment()) as workspace:
+            known_lines(workspace, line)
     with progress_bar("nightly"):
         document = run_flow("nightly", night=date, line_names=line)
     show(document, as_json=json, people=nightly_for_people)

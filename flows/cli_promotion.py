@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_options import Json, LineName
+from flows.cli_options import MOST_VERSION, Json, LineName
 from flows.output import facts, show
 from flows.settings import Settings
 
@@ -47,7 +47,7 @@ def retrain(
 @app.command()
 def promote(
     line: LineName,
-    version: Annotated[int | None, typer.Option(help="By default the challenger.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, max=MOST_VERSION, help="By default the challenger.")] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who promotes; by default the user.")] = None,
     json: Json = False,
 ) -> None:

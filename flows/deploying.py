@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from flows import vetoes
 from flows.history import publish_history
 from flows.workspace import Workspace
-from halfsigma import IllegalTransition, RegistryError, UnknownVersion
+from halfsigma import IllegalTransition, RegistryError, UnknownVersion, UsageError
 from registry import approval, audit, deployment, following, lines, moves, promotion, retrains, scores
 from registry.deployment import Deployment
 from registry.tables import Line
@@ -40,7 +40,9 @@ def promote_version(
                 hint=f"name a version: halfsigma promote {line_name} --version N",
             )
         _refuse_vetoed(workspace, session, line, wanted)
-        person = by or _person()
+        person = _person() if by is None else " ".join(by.split())
+        if not person:
+            raise UsageError("the name of who promotes is empty", hint="halfsigma promote LINE --by NAME")
         people = [person]
         if line.approvals > 1 and wanted != deployed.champion:
             lines.get_version(session, line, wanted)

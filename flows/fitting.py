@@ -25,6 +25,7 @@ from detectors.photographs.images import list_images
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
 from drift.reference import Reference
+from flows import locks
 from flows.workspace import Workspace
 from registry import audit, deployment, images, lines, promotion
 from registry.provenance import images_digest, running_code
@@ -64,6 +65,7 @@ def fit_line(
         ImageError: the folder holds no image.
         TooFewImages: fewer distinct readable images than a fit needs.
         ArtifactError: MLflow gave back other files than it was given.
+        IllegalTransition: another process is fitting this line.
     """
     started = time.perf_counter()
     lines.check_line_name(line_name)
@@ -81,20 +83,25 @@ def fit_line(
     goods = prepare(paths, framing=plan.framing, white_level=plan.white_level, progress=progress)
     goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in defects))
     small = [each.small for each in goods.prepared]
-    training = workspace.work_folder(f"training-{line_name}")
-    model = fit_version(
-        goods,
-        family=family,
-        runtime=runtime_for(small, usual=usual, spec=backbone),
-        fpr_budget=fpr_budget,
-        seed=seed,
-        progress=progress,
-        checkpoint=training,
-    )
-    model = with_responses(model, goods, seed=seed, progress=progress)
-    reference = Reference(model.reference_scores, model.reference_covariates)
-    number, deployed = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone, small))
-    shutil.rmtree(training)
+    with locks.alone(
+        workspace.work_folder("fit") / f"{line_name}.lock",
+        refusal=f"line {line_name!r} is being fitted by another process",
+        hint="wait until it is done",
+    ):
+        training = workspace.work_folder(f"training-{line_name}")
+        model = fit_version(
+            goods,
+            family=family,
+            runtime=runtime_for(small, usual=usual, spec=backbone),
+            fpr_budget=fpr_budget,
+            seed=seed,
+            progress=progress,
+            checkpoint=training,
+        )
+        model = with_responses(model, goods, seed=seed, progress=progress)
+        reference = Reference(model.reference_scores, model.reference_covariates)
+        number, deployed = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone, small))
+        shutil.rmtree(training)
     return FittedLine(number, deployed, model, goods, reference, time.perf_counter() - started)
 
 

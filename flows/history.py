@@ -83,7 +83,7 @@ def history_for_people(document: Mapping[str, Any]) -> None:
 
     from flows.output import rows_table
 
-    Console().print(document["explanation"])
+    Console().print(document["explanation"], markup=False)
     rows = [
         {
             **change,

@@ -15,7 +15,7 @@ from detectors.version import DetectorVersion
 from flows.workspace import Workspace
 from halfsigma import DetectorError, ImageError, StoreError, UnknownVersion
 from registry import deployment, following, images, lines, retrains, scores
-from registry.columns import utc_now
+from registry.columns import storable, utc_now
 from registry.scores import ScoreRow
 from registry.tables import Line
 
@@ -155,6 +155,13 @@ def _captured_at(taken_at: datetime | None, *, night: date, time_zone: str) -> d
 
 
 def _log(workspace: Workspace, line: Line, number: int, batch: list[tuple[ScoreRow, str]]) -> int:
+    # a name that no database can hold would not be found again
+    kept = {
+        row.sha256: str(workspace.vault.keep(line.name, Path(path), row.sha256))
+        for row, path in batch
+        if storable(path) != path
+    }
     with workspace.database.session() as session:
         images.remember(session, line, {row.sha256: path for row, path in batch})
+        images.set_kept(session, line, kept)
         return scores.log_scores(session, line, number, [row for row, _ in batch])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.workspace import Workspace
+from halfsigma import RegistryError
 from registry import audit, images, lines
 
 
@@ -16,10 +17,17 @@ def label_images(
 
     Raises:
         UnknownImage: the line never saw one of them; then none is labelled.
+        RegistryError: a file cannot be read; then none is labelled either.
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
-        n_labelled = images.label(session, line, targets, as_label, kind=kind)
+        try:
+            n_labelled = images.label(session, line, targets, as_label, kind=kind)
+        except OSError as error:
+            raise RegistryError(
+                f"a file cannot be read, and nothing was labelled: {error}",
+                hint="check its rights, or give its SHA-256",
+            ) from error
         audit.record(
             session,
             actor="a person",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -27,6 +28,9 @@ from registry.columns import utc_now
 RETRIES = 3
 RETRY_DELAYS_S = [10.0, 60.0, 300.0]
 """A database that is being restarted is back within minutes."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,12 @@ def respond_to_all(
         except OSError as error:  # a full disk
             told = RegistryError(
                 f"what follows could not be written: {error}", hint="make room, and run the night again"
+            )
+            failed.append(FailedLine(each.line, told, each))
+        except Exception as error:  # noqa: BLE001  # one line's fault must not end the night for the others
+            _log.exception("the response to line %r failed", each.line)
+            told = RegistryError(
+                f"unexpected {type(error).__name__}: {error}", hint="run the night again; if it stays, report it"
             )
             failed.append(FailedLine(each.line, told, each))
     return done + [_tell_of_failure(workspace, each, night) for each in failed]

@@ -38,6 +38,7 @@ def facts(document: Mapping[str, Any], *, title: str = "") -> None:
     """A two-column table of what is not nested."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title or None, show_header=False, box=None, pad_edge=False, title_justify="left")
     for key, value in document.items():
@@ -45,7 +46,7 @@ def facts(document: Mapping[str, Any], *, title: str = "") -> None:
             value = "  ".join(f"{name} {_plain(each)}" for name, each in value.items())
         elif isinstance(value, list):
             value = "\n".join(str(each) for each in value) or "none"
-        table.add_row(key, _plain(value))
+        table.add_row(key, Text(_plain(value)))
     Console().print(table)
 
 
@@ -53,12 +54,13 @@ def rows_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Non
     """A table of the same keys of every row."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(name, overflow="fold", no_wrap=name not in PROSE)
     for row in rows:
-        table.add_row(*(_plain(row.get(name)) for name in columns))
+        table.add_row(*(Text(_plain(row.get(name))) for name in columns))
     console = Console()
     Console(width=None if console.is_terminal else PIPED_WIDTH).print(table)
 
@@ -78,7 +80,7 @@ def check_for_people(document: Mapping[str, Any]) -> None:
             **({"Evidently's report": document["evidently"]} if "evidently" in document else {}),
         }
     )
-    Console().print(document["explanation"])
+    Console().print(document["explanation"], markup=False)
 
 
 def nightly_for_people(document: Mapping[str, Any]) -> None:
@@ -103,7 +105,8 @@ def nightly_for_people(document: Mapping[str, Any]) -> None:
     for each in document["lines"]:
         if each["check"] and each["error"]:
             Console().print(
-                f"{each['line']}: the response failed, and is made when the night is run again: {each['error']}"
+                f"{each['line']}: the response failed, and is made when the night is run again: {each['error']}",
+                markup=False,
             )
     for each in document["lines"]:
         if each["retrain"] and each["retrain"]["gates"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from registry.trial import ROUND_TRIP_IMAGES, Trial, run_trial
 SEED = 0
 PROBE_SHARE = 0.3
 """Of the curated images are new to the twin that the gates try; the challenger itself learns from all."""
+LEAST_PROBES_LEFT = 0.8
+"""Of the probes that were held back; where more files are gone, those that are left may all be of one hour."""
 MAX_PROBES = 150
 MAX_GOLDEN = 200
 
@@ -164,6 +167,7 @@ def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
         probes=probes,
         golden=_Golden(golden),
         least_labels=line.min_labels,
+        least_probes=math.ceil(LEAST_PROBES_LEFT * len(probes.files)),
         fitted_scores=_fitted_scores(folder, probes),
     )
     found = run_trial(

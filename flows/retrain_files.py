@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from flows import locks
 from flows.workspace import Workspace
-from halfsigma import IllegalTransition
 from registry import retrains
 from registry.tables import Retrain
 
@@ -32,19 +30,17 @@ def folder_of(workspace: Workspace, retrain: Retrain) -> Path:
 
 @contextmanager
 def alone(workspace: Workspace, retrain: Retrain) -> Iterator[None]:
-    """While one process is at a retrain's files no other is; the lock goes with the process, however that ends.
+    """While one process is at a retrain's files no other is.
 
     Raises:
         IllegalTransition: another one is at them.
     """
-    try:
-        with FileLock(folder_of(workspace, retrain) / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise IllegalTransition(
-            f"retrain {retrain.id} is being worked on by another process",
-            hint="see halfsigma status for how it goes on",
-        ) from error
+    with locks.alone(
+        folder_of(workspace, retrain) / ".lock",
+        refusal=f"retrain {retrain.id} is being worked on by another process",
+        hint="see halfsigma status for how it goes on",
+    ):
+        yield
 
 
 def write_json(path: Path, document: Mapping[str, object]) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import date
 from typing import Any, Literal
 
 from flows.challenger import run_retrain
 from flows.settings import Settings
-from flows.workspace import open_workspace
+from flows.workspace import Workspace, open_workspace
 from halfsigma import HalfsigmaError, RegistryError
+from registry import lines
 
 
 def retrain_now(line_name: str, *, night: date, base_version: int, reason: str) -> dict[str, Any]:
@@ -24,6 +26,13 @@ def retrain_now(line_name: str, *, night: date, base_version: int, reason: str) 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     with open_workspace(Settings.from_environment()) as workspace:
         return run_retrain(workspace, line_name, night=night, base_version=base_version, reason=reason).to_dict()
+
+
+def known_lines(workspace: Workspace, names: Sequence[str]) -> None:
+    """UnknownLine for a name that no line has."""
+    with workspace.database.session() as session:
+        for name in names:
+            lines.get_line(session, name)
 
 
 def run_flow(name: Literal["nightly", "retrain"], **parameters: Any) -> dict[str, Any]:

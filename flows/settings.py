@@ -35,9 +35,14 @@ class Settings:
         """Read the variables; what is missing gets its default in ``home``.
 
         Raises:
-            UsageError: a webhook address that is none, or without a secret to sign with.
+            UsageError: a home whose name no address can hold, a webhook address that is none, or without a secret to sign with.
         """
         home = Path(environment.get("HALFSIGMA_HOME") or DEFAULT_HOME).expanduser().resolve()
+        if any(sign in str(home) for sign in "?%"):
+            raise UsageError(
+                f"HALFSIGMA_HOME is {home}, and a database's address takes ? and % for something else",
+                hint="name a folder without them",
+            )
         url, secret = environment.get("HALFSIGMA_WEBHOOK_URL"), environment.get("HALFSIGMA_WEBHOOK_SECRET")
         if url and not secret:
             raise UsageError(

@@ -25,11 +25,11 @@ def learned_defects(workspace: Workspace, session: Session, line: Line, retrain:
 
 def _learned(workspace: Workspace, line: Line, retrain: Retrain) -> Iterable[str]:
     """By this machine's files; by the version's own where another machine made it, and none while nobody can say."""
-    if ADDED in retrain.document:
-        return tuple(retrain.document[ADDED])
     file = retrain_files.folder_of(workspace, retrain) / CURATED
-    if file.exists():
-        document = json.loads(file.read_text())
+    document = json.loads(file.read_text()) if file.exists() else None
+    if ADDED in retrain.document:  # the fit leaves out what was called a defect before it
+        return {*retrain.document[ADDED]} & {*(document["chosen"] if document else retrain.document[ADDED])}
+    if document is not None:
         return {*document["chosen"], *document["core"]} - set(document["held_back"])
     if retrain.new_version is None:
         return ()

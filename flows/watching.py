@@ -151,7 +151,7 @@ def settle_shadow(workspace: Workspace, line_name: str, *, night: date) -> Retra
         if failed or vetoed:
             reason = f"not passed on {len(seen)} live nights: " + ", ".join(failed) if failed else vetoes.phrase(vetoed)
             return vetoes.reject_offered(workspace, session, line, retrain, reason=reason, found=found)
-        if line.approvals > 1:
+        if line.approvals > 1 or line.policy == "manual":  # changed meanwhile: a person promotes
             reason = approval.who_promotes(line)
             deployment.tell(session, line, "challenger_waits", actor=SYSTEM, version=number, document=found)
             return retrains.advance(session, retrain.id, start="shadow", to="waiting", reason=reason, document=found)

@@ -17,7 +17,7 @@ APPROVED = "approved"
 def approve(session: Session, line: Line, number: int, *, replaces: int | None, person: str) -> list[str]:
     """Record that a person wants this version; everybody who does, in the order in which they said so."""
     known = approved_by(session, line, number, replaces=replaces)
-    if person in known:
+    if person.casefold() in {name.casefold() for name in known}:
         return known
     document = {"replaces": replaces}
     audit.record(session, actor=person, action=APPROVED, line=line, version=number, document=document)

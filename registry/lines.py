@@ -6,6 +6,7 @@ same thing any number of times.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
@@ -333,5 +334,5 @@ def _check_budgets(fpr_budget: float | None, latency_budget_ms: float | None) ->
         raise UsageError(
             f"false-positive budget {fpr_budget}, expected a share above 0, at most 0.5", hint="1 % is 0.01"
         )
-    if latency_budget_ms is not None and not latency_budget_ms > 0.0:
-        raise UsageError(f"latency budget {latency_budget_ms} ms, expected more than 0")
+    if latency_budget_ms is not None and not 0.0 < latency_budget_ms < math.inf:
+        raise UsageError(f"latency budget {latency_budget_ms} ms, expected more than 0", hint="give milliseconds")

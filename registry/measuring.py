@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import date
 
 from sqlalchemy import bindparam, exists, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from drift.measurement import Measurement, measure_tonight
 from drift.nights import Night, baseline, summarise
 from drift.reference import Reference
 from drift.settings import DriftSettings
-from halfsigma import DriftError, HalfsigmaError, UnknownVersion
+from halfsigma import DatabaseError, DriftError, HalfsigmaError, UnknownVersion
 from registry.database import Database
 from registry.summaries import Kept, Summarised, kept_summaries, summary_key
 from registry.tables import Score, Version, table_of
@@ -75,6 +76,14 @@ def measure_lines(url: str, several: Sequence[LineToMeasure], night: date) -> li
                 outcomes.append(measure_line(session, line, night))
             except (DriftError, UnknownVersion) as error:
                 outcomes.append(Unmeasured(line.name, error))
+            except (DatabaseError, SQLAlchemyError):
+                raise
+            except Exception as error:  # noqa: BLE001  # figures that nobody foresaw: one line's fault ends no other's night
+                told = DriftError(
+                    f"its night cannot be measured: {type(error).__name__}: {error}",
+                    hint=f"look at its scores: halfsigma report {line.name} --night {night}",
+                )
+                outcomes.append(Unmeasured(line.name, told))
             session.rollback()  # nothing was written; a snapshot of PostgreSQL is not held for all lines
     return outcomes
 

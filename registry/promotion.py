@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from halfsigma import IllegalTransition, RegistryError, UnknownVersion
-from registry import approval, audit, lines, moves
+from registry import approval, audit, lines, moves, retrains
 from registry.deployment import SYSTEM, Deployment, mirror, predecessor, tell, unusable, was_champion
 from registry.store import MlflowStore
 from registry.tables import Line
@@ -23,12 +23,16 @@ from registry.tables import Line
 def deploy_first(
     session: Session, line: Line, store: MlflowStore, number: int, *, at: datetime | None = None
 ) -> Deployment:
-    """The line's first version becomes champion; a later fit's waits as challenger. Saying it again changes nothing.
+    """The line's first version becomes champion; a later fit's waits as challenger, unless that of a retrain does: then it is
+    only registered. Saying it again changes nothing.
 
     A champion whose alias was taken away in MLflow is still the line's: `follow` puts it back.
     """
     known = (store.aliases(line.name).get("champion"), lines.aliases(session, line).get("champion"))
     first = set(known) <= {None, number}
+    offered = retrains.open_retrain(session, line)
+    if not first and offered is not None and offered.state in retrains.OFFERED:
+        return Deployment.of(store.aliases(line.name))
     store.set_alias(line.name, "champion" if first else "challenger", number)
     actual = store.aliases(line.name)
     if first:

@@ -50,6 +50,7 @@ class Trial:
         probes: fresh good photographs; read one after the other, several times: they need not be in memory at once.
         golden: labelled defects of the line with their kinds (``""`` where nobody named one), possibly none.
         least_labels: how many labelled defects the line asks for.
+        least_probes: of fewer that can still be read nothing is said.
         fitted_scores: of the first probes by the challenger as it was fitted, before it was ever saved; without them
             the round trip is that of ``challenger``.
     """
@@ -62,6 +63,7 @@ class Trial:
     golden: Iterable[tuple[Pixels, str]]
     fitted_scores: Sequence[float] | None = None
     least_labels: int = 0
+    least_probes: int = 1
 
 
 def run_trial(
@@ -78,7 +80,7 @@ def run_trial(
     The twin stands in for the challenger wherever an image must be new: the recipe is what is tried.
 
     Raises:
-        TooFewImages: no probe can be read.
+        TooFewImages: fewer probes than `Trial.least_probes` can be read.
         DetectorError: a score is not finite.
     """
     rng = np.random.default_rng(seed)
@@ -86,8 +88,11 @@ def run_trial(
     for pixels in trial.probes:  # one at a time: 150 of 20 megapixels, twice, are more than a machine's memory
         pair = (pixels, random_defect(pixels, rng, white_level=trial.champion.white_level).image)
         judged.append([version.score(each).score for version in (trial.champion, trial.twin) for each in pair])
-    if not judged:
-        raise TooFewImages("none of the fresh images can be read any more", hint="put the night's folder back")
+    if len(judged) < trial.least_probes:
+        raise TooFewImages(
+            f"{len(judged) or 'none'} of the fresh images can be read any more, expected at least {trial.least_probes}",
+            hint="put the night's folder back",
+        )
     champion_good, champion_defect, twin_good, twin_defect = _finite(judged).T
     progress("gates", 2, 3)
     n_rejected = int((twin_good > trial.twin.threshold.value).sum())

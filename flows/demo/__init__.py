@@ -164,7 +164,7 @@ def _show(told: Told, *, home: Path) -> None:
             console.print(f"Gates of the retrain of {night.told.night}: {night.retrain['state']}", style="bold")
             console.print(gates_table(gate_rows(night)))
     for sentence in surprises(told):
-        console.print(f"Otherwise than planned: {sentence}", style="bold yellow")
+        console.print(f"Otherwise than planned: {sentence}", style="bold yellow", markup=False)
     for command in commands(told, home=home):
         console.print(f"{command.does}:", style="dim")
         console.print(f"  {command.line}", soft_wrap=True)

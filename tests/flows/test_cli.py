@@ -162,6 +162,10 @@ def refused(
         "newer database": {"argv": ["status", "--json"], "env": {"HALFSIGMA_HOME": str(newer)}},
         "bad database address": {"argv": ["status", "--json"], "env": {"HALFSIGMA_DATABASE_URL": "oracle://here"}},
         "webhook without secret": {"argv": ["status", "--json"], "env": {"HALFSIGMA_WEBHOOK_URL": "http://here"}},
+        "home that is no address": {"argv": ["status", "--json"], "env": {"HALFSIGMA_HOME": str(newer) + "?b"}},
+        "huge version": ("promote", "pad", "--version", 10**20, "--json"),
+        "nobody promotes": ("promote", "pad", "--version", 1, "--by", " ", "--json"),
+        "unknown line tonight": ("nightly", "--line", "nosuch", "--json"),
         "for people": ("check", "nosuch", "--night", "2026-11-20"),
         "mixed": ("ingest", "pad", mixed, "--night", "2026-11-22", "--json"),
         "afterwards": ("status", "--json"),
@@ -207,6 +211,10 @@ def refused(
         ("newer database", 1, "DatabaseError", "9999"),
         ("bad database address", 1, "DatabaseError", "oracle"),
         ("webhook without secret", 2, "UsageError", "HALFSIGMA_WEBHOOK_SECRET"),
+        ("home that is no address", 2, "UsageError", "takes ? and % for something else"),
+        ("huge version", 2, "UsageError", "less than or equal to 2147483647"),
+        ("nobody promotes", 2, "UsageError", "name of who promotes is empty"),
+        ("unknown line tonight", 1, "UnknownLine", "no line 'nosuch'"),
     ],
 )
 def test_bad_input_is_one_clear_error_with_its_remedy(

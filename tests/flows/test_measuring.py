@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from drift.reference import Reference
+from drift.window import Window
 from flows import measuring
+from registry import measuring as measuring_one_process
 from registry.columns import utc_now
 from registry.database import Database, open_database
 from registry.lines import create_line, record_version
@@ -88,3 +90,21 @@ def test_few_lines_start_no_process(wide: tuple[str, list[LineToMeasure]], monke
     monkeypatch.setattr(measuring, "ProcessPoolExecutor", no_pool)
     with Database(url) as database:
         assert len(measuring.measure_all(database, several, NIGHT)) == LINES
+
+
+def test_scores_that_no_statistic_can_take_cost_their_own_line_its_night_and_no_other(
+    wide: tuple[str, list[LineToMeasure]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, several = wide
+    real = measuring_one_process.measure_tonight
+
+    def overflows(base: object, nights: object, window: Window, **named: object) -> object:
+        if window.n == 50:  # of the first line
+            raise OverflowError(34, "Numerical result out of range")
+        return real(base, nights, window, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measuring_one_process, "measure_tonight", overflows)
+    first, second, *_ = measuring_one_process.measure_lines(url, several, NIGHT)
+    assert isinstance(first, Unmeasured)
+    assert "cannot be measured: OverflowError" in first.error.message
+    assert isinstance(second, MeasuredLine)

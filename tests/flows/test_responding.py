@@ -22,6 +22,10 @@ from tests.flows.simulated_plant import FIRST, LINE, simulated_plant
             OSError(28, "No space left on device"),
             "what follows could not be written: [Errno 28] No space left on device",
         ),
+        (
+            OverflowError(34, "Numerical result out of range"),
+            "unexpected OverflowError: (34, 'Numerical result out of range')",
+        ),
     ],
 )
 def test_a_response_that_fails_is_told_as_such_beside_its_check_and_done_when_the_night_is_run_again(

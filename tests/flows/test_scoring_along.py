@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -16,7 +17,7 @@ from detectors.version import DetectorVersion
 from flows.ingest import Ingested, ingest
 from flows.settings import Settings
 from flows.workspace import Workspace
-from registry import deployment, lines, promotion, retrains
+from registry import deployment, lines, promotion, retrains, scores
 from registry.database import open_database
 from registry.tables import COVARIATES, Score
 from tests.registry.fake_store import FakeStore
@@ -97,3 +98,15 @@ def test_a_challenger_that_cannot_be_loaded_does_not_stop_the_station(workspace:
     workspace.store.damaged.add(2)  # type: ignore[attr-defined]
     done = _ingest(workspace, folder)
     assert (done.n_new, done.shadow) == (N_IMAGES, None)
+
+
+def test_images_whose_names_no_database_can_hold_are_kept_and_learned_from_by_their_copies(
+    workspace: Workspace, folder: Path
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder / "gr") + b"\xfcn.png"))
+    (folder / "part0.png").rename(odd)
+    assert _ingest(workspace, folder).n_scored == N_IMAGES
+    with workspace.database.session() as session:
+        seen = scores.night_images(session, lines.get_line(session, "pad"), 1, NIGHT)
+    (kept,) = [each for each in seen if each.kept_path is not None]
+    assert Path(str(kept.kept_path)).read_bytes() == odd.read_bytes()

@@ -320,6 +320,21 @@ def test_a_challenger_that_learned_what_people_call_a_defect_now_is_not_deployed
     assert promote_version(plant.workspace, LINE, None)["champion"] == 3
 
 
+def test_a_shadow_ends_with_a_person_where_the_policy_became_manual_meanwhile(plant: Plant) -> None:
+    with plant.workspace.database.session() as session:
+        lines.update_line(session, lines.get_line(session, LINE), policy="shadow", counted={"shadow_nights": 1})
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    with plant.workspace.database.session() as session:
+        lines.update_line(session, lines.get_line(session, LINE), policy="manual")
+    settled = plant.live(FIRST + timedelta(2)).retrain
+    assert settled is not None
+    assert (settled["state"], settled["reason"]) == ("waiting", "policy manual: a person promotes")
+    assert plant.champion() == 1
+    assert plant.told()["challenger_waits"] == 1
+
+
 def test_a_shadow_that_learned_a_defect_ends_rejected(plant: Plant) -> None:
     with plant.workspace.database.session() as session:
         lines.update_line(session, lines.get_line(session, LINE), policy="shadow", counted={"shadow_nights": 1})

@@ -78,3 +78,9 @@ def test_one_person_is_enough_to_roll_back_in_mlflow(
     lines.update_line(session, line, counted={"approvals": 2})
     deployed.pointing["champion"] = 1
     assert follow(session, line, deployed, tmp_path) == Deployment(1, None, None)
+
+
+def test_one_name_in_other_letters_is_one_person(session: Session, line: Line, deployed: FakeStore) -> None:
+    fit(session, line, deployed, 2)
+    lines.update_line(session, line, counted={"approvals": 2})
+    assert [_approve(session, line, 2, person) for person in ("Ann", "ann")] == [["Ann"], ["Ann"]]

@@ -248,3 +248,12 @@ def test_what_somebody_does_to_the_other_aliases_is_recorded(
         deployment.SOMEBODY,
         {"alias": "previous", "from": 1, "to": None},
     )
+
+
+def test_a_fit_takes_no_challengers_place_that_waits_for_a_person(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    retrain = _waiting(session, line, deployed)
+    assert fit(session, line, deployed, 3) == Deployment(1, None, 2)
+    assert follow(session, line, deployed, tmp_path).challenger == 2
+    assert retrains.get(session, retrain).state == "waiting"

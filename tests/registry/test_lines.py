@@ -55,6 +55,7 @@ def test_anything_else_is_no_line_name(session: Session, name: str) -> None:
         ({"fpr_budget": 1.0}, "expected a share above 0, at most 0.5"),
         ({"fpr_budget": float("nan")}, "expected a share above 0, at most 0.5"),
         ({"latency_budget_ms": 0.0}, "expected more than 0"),
+        ({"latency_budget_ms": float("inf")}, "expected more than 0"),
     ],
 )
 def test_a_line_is_refused_when_a_value_is_not_of_the_form(session: Session, given: dict[str, Any], found: str) -> None:

@@ -17,7 +17,7 @@ from detectors.fit import prepare
 from detectors.photographs.framing import Framing
 from detectors.photographs.images import list_images
 from detectors.version import DetectorVersion
-from halfsigma import DetectorError
+from halfsigma import DetectorError, TooFewImages
 from registry.gates import Gate
 from registry.trial import LATENCY_IMAGES, Trial, run_trial
 
@@ -113,3 +113,11 @@ def test_a_challenger_is_slow_only_if_it_is_slow_each_time(
 
     monkeypatch.setattr("registry.trial.time.perf_counter", clock)
     assert _run(version, version, probes, budget_ms=5.0)["latency_ms"].passed is passes
+
+
+def test_of_fewer_probes_than_are_asked_for_nothing_is_said(
+    version: DetectorVersion, probes: list[NDArray[np.uint8]]
+) -> None:
+    trial = Trial(version, version, version, version, probes[:2], [], least_probes=3)
+    with pytest.raises(TooFewImages, match="2 of the fresh images can be read any more, expected at least 3"):
+        run_trial(trial, night=NIGHT, fpr_budget=0.05, latency_budget_ms=5e3, seed=0)
