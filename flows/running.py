@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from datetime import date
 from typing import Any, Literal
@@ -59,6 +60,17 @@ def run_flow(name: Literal["nightly", "retrain"], **parameters: Any) -> dict[str
     except Exception as error:  # Prefect wraps what it cannot reach in errors of many libraries
         raise RegistryError(
             f"the flow {name} failed: {type(error).__name__}: {error}",
-            hint="see the run in the Prefect UI; if PREFECT_API_URL is set, check that its server runs",
+            hint=_where_to_look(),
         ) from error
     return document
+
+
+def _where_to_look() -> str:
+    if os.environ.get("PREFECT_API_URL"):
+        return "see the run in the Prefect UI, and check that the server at PREFECT_API_URL runs"
+    folder = os.environ["PREFECT_HOME"]
+    try:
+        free_mb = shutil.disk_usage(folder).free / 1e6
+    except OSError as error:
+        return f"Prefect's temporary server keeps its database in {folder}: {error.strerror}"
+    return f"Prefect's temporary server keeps its database in {folder}, whose disk has {free_mb:,.0f} MB left: make room, or run this again"

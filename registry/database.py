@@ -45,7 +45,7 @@ SQLITE_HINTS = {
     "SQLITE_FULL": "the disk (or its quota) is full: make room and run this again (nothing was written)",
     "SQLITE_BUSY": "another process has been writing for long: wait for it to end, then run this again",
     "SQLITE_LOCKED": "another process has been writing for long: wait for it to end, then run this again",
-    "SQLITE_IOERR": "the disk failed to read or write: check it (network folders do not carry SQLite)",
+    "SQLITE_IOERR": "the disk failed to read or write: see whether it is full, and check it (network folders do not carry SQLite)",
     "SQLITE_CONSTRAINT": "the database refuses this by one of its rules; nothing was written",
 }
 POSTGRES_HINTS = {  # by the class (first two characters) of the SQLSTATE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -116,10 +117,21 @@ def to_openvino(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> op
 
 
 def write_ir(model: openvino.Model, folder: Path, name: str) -> None:
-    """Write ``<name>.xml`` and ``<name>.bin``, weights in float32."""
+    """Write ``<name>.xml`` and ``<name>.bin``, weights in float32.
+
+    Raises:
+        ArtifactError: they cannot be written.
+    """
     import openvino
 
-    openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)
+    try:
+        openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)
+    except RuntimeError as error:  # OpenVINO says "basic_ios::clear: iostream error" of a full disk
+        free_mb = shutil.disk_usage(folder).free / 1e6
+        raise ArtifactError(
+            f"{name}.bin cannot be written to {folder}, whose disk has {free_mb:,.0f} MB left: {error}",
+            hint="make room there, then run this again",
+        ) from error
 
 
 def read_ir(folder: Path, name: str) -> openvino.Model:
