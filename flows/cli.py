@@ -69,7 +69,8 @@ def fit(
         "line": line,
         "version": fitted.version,
         "detector": detector,
-        "deployed": fitted.deployed,
+        "deployed": fitted.place == "champion",
+        "place": fitted.place,
         "n_fit": len(fitted.goods.prepared),
         "n_reference": fitted.reference.n,
         "threshold": fitted.model.threshold.value,
@@ -79,6 +80,8 @@ def fit(
         "unreadable": [{"image": str(each.path), "reason": each.reason} for each in fitted.goods.unreadable],
         "seconds": round(fitted.seconds, 2),
     }
+    if fitted.place != "champion":
+        document["next"] = f"halfsigma promote {line} --version {fitted.version} deploys it"
     show(document, as_json=json, people=facts)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,14 @@ from registry.tables import Line
 
 @dataclass(frozen=True, slots=True)
 class FittedLine:
-    """A version as it was registered."""
+    """A version as it was registered.
+
+    Attributes:
+        place: ``champion`` where it is deployed, ``challenger`` where it waits to be, ``registered`` where another challenger waits.
+    """
 
     version: int
-    deployed: bool
+    place: Literal["champion", "challenger", "registered"]
     model: DetectorVersion
     goods: GoodImages
     reference: Reference
@@ -100,9 +104,9 @@ def fit_line(
         )
         model = with_responses(model, goods, seed=seed, progress=progress)
         reference = Reference(model.reference_scores, model.reference_covariates)
-        number, deployed = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone, small))
+        number, place = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone, small))
         shutil.rmtree(training)
-    return FittedLine(number, deployed, model, goods, reference, time.perf_counter() - started)
+    return FittedLine(number, place, model, goods, reference, time.perf_counter() - started)
 
 
 def _register(
@@ -112,7 +116,7 @@ def _register(
     model: DetectorVersion,
     goods: GoodImages,
     params: Mapping[str, object],
-) -> tuple[int, bool]:
+) -> tuple[int, Literal["champion", "challenger", "registered"]]:
     with tempfile.TemporaryDirectory(dir=workspace.work_folder("fit")) as unfinished:
         folder = Path(unfinished) / "version"
         save_version(model, folder)
@@ -136,7 +140,9 @@ def _register(
                 document={**params, **how_made(folder)},
             )
             state = promotion.deploy_first(session, line, workspace.store, number)
-    return number, state.champion == number
+    if state.champion == number:
+        return number, "champion"
+    return number, "challenger" if state.challenger == number else "registered"
 
 
 def _shown(plan: FramePlan, backbone: BackboneSpec, small: Sequence[NDArray[np.float32]]) -> dict[str, object]:

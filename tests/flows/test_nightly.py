@@ -178,4 +178,6 @@ def test_mlflow_shows_who_deployed_a_version_why_and_of_what(loop: list[Any], lo
 
 def test_a_fit_leaves_out_what_a_person_called_a_defect(loop: list[Any]) -> None:
     assert loop[15].document == {"line": "pad", "label": "defect", "kind": "dent", "n_labelled": 1}
-    assert (loop[16].document["n_fit"], loop[16].document["deployed"]) == (39, False)
+    fitted = loop[16].document
+    assert (fitted["n_fit"], fitted["deployed"], fitted["place"]) == (39, False, "challenger")
+    assert fitted["next"] == f"halfsigma promote pad --version {fitted['version']} deploys it"
