@@ -116,6 +116,10 @@ class IllegalTransition(RegistryError):
     """A retrain cannot go from its state to that one."""
 
 
+class AnotherVersion(RegistryError):
+    """MLflow gives a number that another version of the line has had: its store counts from one again."""
+
+
 class DatabaseError(RegistryError):
     """The database cannot be opened, written or migrated."""
 

@@ -27,7 +27,7 @@ def promote_version(
 
     Raises:
         UnknownVersion: there is no such version, or no challenger.
-        RegistryError: it is offered, and learned from images that people have called defects since.
+        RegistryError: a retrain made it of images that people have called defects since.
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
@@ -164,10 +164,10 @@ def configure_line(
 
 
 def _refuse_vetoed(workspace: Workspace, session: Session, line: Line, number: int) -> None:
-    offered = retrains.open_retrain(session, line)
-    if offered is None or offered.state not in retrains.OFFERED or offered.new_version != number:
+    """What was champion before may be so again: to go back must always be possible."""
+    if deployment.was_champion(session, line, number):
         return
-    vetoed = vetoes.learned_defects(workspace, session, line, offered)
+    vetoed = vetoes.learned_defects_of(workspace, session, line, number)
     if vetoed:
         raise RegistryError(
             f"version {number} of line {line.name!r} is not promoted: {vetoes.phrase(vetoed)}",

@@ -91,7 +91,10 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
         failed = [gate for gate in gates if not gate.passed]
         rejected_share = sum(each.n_rejected for each in seen) / sum(each.n for each in seen)
         only_rejects = [gate.name for gate in failed] == ["live_false_positives"]
-        is_better = only_rejects and rejected_share < _rejected_before(session, line, probation)
+        before = _rejected_before(session, line, probation)
+        is_better = only_rejects and before is not None and rejected_share < before
+        usual = live.usual_defect_share(session, line, probation.replaced, not_of=probation.version, until=night)
+        is_unknown = only_rejects and before is None and usual is None
 
         def watched(outcome: str, reason: str) -> Watched:
             return Watched(probation.version, len(seen), line.probation_nights, gates, outcome, reason)
@@ -104,6 +107,9 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
             return watched("passed", f"within the limits for {len(seen)} nights")
         if is_better:
             reason += f"; version {probation.replaced} rejected still more when it was replaced, so it is not restored"
+        elif is_unknown:
+            reason += "; nobody knows how much this line usually rejects, so nothing is restored"
+        if is_better or is_unknown:
             _tell_once(session, line, "probation_outside", probation.version, {"reason": reason})
             return watched("outside", reason)
     try:
@@ -234,10 +240,10 @@ def _roll_back(
     publish_history(workspace, line_name)
 
 
-def _rejected_before(session: Session, line: Line, probation: Probation) -> float:
-    """The share that the replaced version rejected in the last night that it judged before it was replaced."""
+def _rejected_before(session: Session, line: Line, probation: Probation) -> float | None:
+    """The share that the replaced version rejected in the last night that it judged before it was replaced, if it judged any."""
     nights = live.live_nights(session, line, probation.replaced, shadow=False, until=probation.after or date.max)
-    return nights[-1].n_rejected / nights[-1].n if nights else 0.0
+    return nights[-1].n_rejected / nights[-1].n if nights else None
 
 
 def _changed_by_itself(session: Session, line: Line, known: Sequence[Retrain], *, until: date) -> list[date]:

@@ -44,7 +44,7 @@ def history(
     actions: Sequence[str] | None = None,
     until: datetime | None = None,
 ) -> list[Audit]:
-    """The entries (of a line, of these actions, up to an instant), oldest first."""
+    """The entries (of a line, of these actions, up to an instant), as they were written: a clock may be put back."""
     query = select(Audit)
     if line is not None:
         query = query.where(Audit.line_id == line.id)
@@ -52,15 +52,15 @@ def history(
         query = query.where(Audit.action.in_(actions))
     if until is not None:
         query = query.where(Audit.at <= until)
-    return list(session.scalars(query.order_by(Audit.at, Audit.id)))
+    return list(session.scalars(query.order_by(Audit.id)))
 
 
 def last_entry(session: Session, line: Line, *, actions: Sequence[str], until: datetime | None = None) -> Audit | None:
-    """The latest entry of these actions up to an instant.
+    """The entry of these actions that was written last up to an instant.
 
     With promotions and rollbacks as the actions it answers which version was champion then.
     """
     query = select(Audit).where(Audit.line_id == line.id, Audit.action.in_(actions))
     if until is not None:
         query = query.where(Audit.at <= until)
-    return session.scalars(query.order_by(Audit.at.desc(), Audit.id.desc()).limit(1)).one_or_none()
+    return session.scalars(query.order_by(Audit.id.desc()).limit(1)).one_or_none()

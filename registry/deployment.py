@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import REFERENCE, read_manifest, verify_version
 from drift.reference import Reference
-from halfsigma import ArtifactError, DriftError, RegistryError, UnknownVersion
+from halfsigma import AnotherVersion, ArtifactError, DriftError, RegistryError, UnknownVersion
 from registry import audit, lines, outbox, retrains
 from registry.history import DEPLOYING
 from registry.store import TAG_BASE, TAG_ORIGIN, MlflowStore
@@ -22,6 +22,8 @@ SYSTEM = "halfsigma"
 FOREIGN = "foreign"
 """Of a line whose detector is not ours: it is watched, but it has no model in MLflow."""
 SOMEBODY = "somebody in MLflow"
+UNREADABLE = (DriftError, OSError, ValueError, KeyError, TypeError)
+"""What reading a reference raises that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,41 @@ def was_champion(session: Session, line: Line, number: int) -> bool:
     return any(entry.version == number for entry in audit.history(session, line, actions=DEPLOYING))
 
 
-def predecessor(session: Session, line: Line, number: int, *, not_this: int | None) -> int | None:
+def predecessor(session: Session, line: Line, number: int, *, not_these: Collection[int | None]) -> int | None:
+    """What the version replaced when it was promoted, the last time that it was none of those."""
     for entry in reversed(audit.history(session, line, actions=["promoted"])):
         before = entry.document.get("from")
-        if entry.version == number and before not in (None, not_this):
+        if entry.version == number and before is not None and before not in not_these:
             return int(before)
     return None
+
+
+def set_previous(
+    session: Session, line: Line, store: MlflowStore, number: int | None, *, not_these: Collection[int | None]
+) -> None:
+    """Point ``previous`` at a version; where MLflow has lost it, at what it had itself replaced, and so on, or at none.
+
+    An old version may be deleted by anybody, and that must not keep the champion's own move from being recorded.
+    """
+    passed = {*not_these}
+    while number is not None:
+        try:
+            store.set_alias(line.name, "previous", number)
+            return
+        except UnknownVersion:
+            passed.add(number)
+            number = predecessor(session, line, number, not_these=passed)
+    store.set_alias(line.name, "previous", None)
+
+
+def leave_race(session: Session, line: Line, store: MlflowStore, actual: Mapping[str, int]) -> None:
+    """Take the alias off a retrain's challenger whose base is not the champion any more: its gates were against another one."""
+    offered = retrains.open_retrain(session, line)
+    if offered is None or offered.state not in retrains.OFFERED:
+        return
+    champion = actual.get("champion")
+    if champion not in (offered.base_version, offered.new_version) and actual.get("challenger") == offered.new_version:
+        store.set_alias(line.name, "challenger", None)
 
 
 def refuse_foreign(line: Line) -> None:
@@ -93,9 +124,9 @@ def unusable(session: Session, line: Line, store: MlflowStore, number: int, *, c
         folder = store.fetch(line.name, number, cache=cache)
         verify_version(folder)
         mirror_version(session, line, number, folder, store.tags(line.name, number))
-    except (ArtifactError, UnknownVersion) as error:
+    except (ArtifactError, UnknownVersion, AnotherVersion) as error:
         return error.message
-    except (DriftError, OSError, ValueError, KeyError, TypeError) as error:  # its reference is checked by no hash yet
+    except UNREADABLE as error:  # its reference is checked by no hash yet
         return f"its files cannot be read: {error}"
     return None
 

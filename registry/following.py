@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,17 +11,20 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from detectors.artifact import load_version
-from halfsigma import ArtifactError, StoreError, UnknownVersion
+from halfsigma import AnotherVersion, ArtifactError, StoreError, UnknownVersion
 from registry import approval, audit, lines, moves, retrains
 from registry.columns import utc_now
 from registry.deployment import (
     FOREIGN,
     SOMEBODY,
     SYSTEM,
+    UNREADABLE,
     Deployment,
+    leave_race,
     mirror,
     mirror_version,
     predecessor,
+    set_previous,
     tell,
     unusable,
     was_champion,
@@ -60,11 +64,11 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
     mirrored, under_way, actual = look.mirrored, look.under_way, look.actual
     before, wanted = mirrored.get("champion"), actual.get("champion")
     if wanted == before:
-        if under_way is None:
-            _record_other_aliases(session, line, mirrored, actual, at=at)
-        elif not under_way.is_theirs(utc_now()):
+        if under_way is not None and under_way.is_theirs(utc_now()):
+            return Deployment.of(actual)  # the other aliases are theirs to move and to record
+        if under_way is not None:
             moves.end(session, line, under_way)  # it never moved the alias, or was recorded
-            _record_other_aliases(session, line, mirrored, actual, at=at)
+        _record_other_aliases(session, line, mirrored, actual, at=at)
         mirror(session, line, actual)
         return Deployment.of(actual)
     ours = under_way if under_way is not None and (under_way.start, under_way.to) == (before, wanted) else None
@@ -82,13 +86,15 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
     assert wanted is not None, "without a champion there was a refusal"
     if before is not None:
         if ours is not None and ours.action == "promoted":
-            store.set_alias(line.name, "previous", before)
+            set_previous(session, line, store, before, not_these=[wanted])
         elif ours is not None:  # a rollback that was killed may have moved ``previous`` already, or have taken it away
-            store.set_alias(line.name, "previous", predecessor(session, line, wanted, not_this=before))
+            earlier = predecessor(session, line, wanted, not_these=[before])
+            set_previous(session, line, store, earlier, not_these=[wanted, before])
         else:
             _move_previous(session, line, store, before=before, wanted=wanted, mirrored=mirrored, actual=actual)
     if actual.get("challenger") == wanted:
         store.set_alias(line.name, "challenger", None)
+    leave_race(session, line, store, actual)
     actual = store.aliases(line.name)
     if lines.move_champion(session, line, start=before, to=wanted, at=at):
         # what was restored is on no probation, and nobody's successor
@@ -163,9 +169,10 @@ def _move_previous(
     """
     previous = actual.get("previous")
     if previous == wanted:
-        store.set_alias(line.name, "previous", predecessor(session, line, wanted, not_this=before))
+        earlier = predecessor(session, line, wanted, not_these=[before])
+        set_previous(session, line, store, earlier, not_these=[wanted, before])
     elif previous in (None, mirrored.get("previous")):
-        store.set_alias(line.name, "previous", before)
+        set_previous(session, line, store, before, not_these=[wanted])
 
 
 def _put_back(
@@ -188,8 +195,12 @@ def _put_back(
         return Deployment.of(lines.aliases(session, line))
     action, now = "champion_put_back", number
     try:
+        with suppress(ArtifactError, *UNREADABLE):  # its files do not matter here, but that they are no other version's
+            mirror_version(
+                session, line, number, store.fetch(line.name, number, cache=cache), store.tags(line.name, number)
+            )
         store.set_alias(line.name, "champion", number)
-    except StoreError as error:
+    except (StoreError, UnknownVersion, AnotherVersion) as error:
         restored = _restore(session, line, store, number, cache=cache)
         if restored is None:
             action, reason = "champion_lost", f"{reason}; version {number} cannot be put back: {error.message}"
@@ -216,7 +227,7 @@ def _restore(session: Session, line: Line, store: MlflowStore, number: int, *, c
     try:
         folder = store.fetch(line.name, number, cache=cache)
         load_version(folder)  # every file is what its manifest says
-    except (ArtifactError, UnknownVersion):
+    except (ArtifactError, UnknownVersion, AnotherVersion):
         return None
     lost = lines.get_version(session, line, number)
     known = {version.number for version in lines.list_versions(session, line)}

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, undefer
 
-from halfsigma import UnknownLine, UnknownVersion, UsageError
+from halfsigma import AnotherVersion, UnknownLine, UnknownVersion, UsageError
 from registry.columns import utc_now
 from registry.database import insert
 from registry.tables import ALIASES, LINE_NAME_CHARS, ORIGINS, POLICIES, Alias, Line, Version, table_of
@@ -24,6 +24,7 @@ from registry.tables import ALIASES, LINE_NAME_CHARS, ORIGINS, POLICIES, Alias, 
 LINE_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LINE_NAME_CHARS}}}")  # MLflow's model name is halfsigma.<line>
 NAMES_LISTED = 10  # of the known lines in an error message
 DEFAULT_FPR_BUDGET = 0.01
+ANOTHER_HINT = "MLflow's store was replaced and counts from one again: restore it, or fit a line of another name"
 COUNTED = {
     "shadow_nights": (1, 366),
     "probation_nights": (0, 366),
@@ -136,7 +137,11 @@ def record_version(
     base_version: int | None = None,
     at: datetime | None = None,
 ) -> Version:
-    """Mirror a version of MLflow; a version never changes, so telling it again gives the one recorded."""
+    """Mirror a version of MLflow; a version never changes, so telling it again gives the one recorded.
+
+    Raises:
+        AnotherVersion: what is recorded by that number has another threshold or reference.
+    """
     if origin not in ORIGINS:
         raise UsageError(f"origin {origin!r}, expected one of {', '.join(ORIGINS)}")
     row = {
@@ -156,7 +161,14 @@ def record_version(
     if session.scalar(known) is None:
         # a write, even of nothing new, would lock SQLite until MLflow has answered what follows
         session.execute(insert(session, Version).values(row).on_conflict_do_nothing())
-    return get_version(session, line, number)
+    version = get_version(session, line, number)
+    if (version.threshold, version.mean_ref, version.sd_ref) != (threshold, mean_ref, sd_ref):
+        raise AnotherVersion(
+            f"MLflow's version {number} of line {line.name!r} is another than the one that was recorded by that number on "
+            f"{version.created_at:%Y-%m-%d}",
+            hint=ANOTHER_HINT,
+        )
+    return version
 
 
 def get_version(session: Session, line: Line, number: int | None = None) -> Version:

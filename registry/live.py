@@ -146,7 +146,8 @@ def judge_live(
         n_looks: how often a good version is judged so; the chance to refuse it is shared among them.
     """
     promised, n_reference = _promise(session, line, version)
-    usual, n = usual_defect_share(session, line, former, until=nights[-1].night), sum(night.n for night in nights)
+    n = sum(night.n for night in nights)
+    usual = usual_defect_share(session, line, former, not_of=version, until=nights[-1].night) or 0.0
     gates = [
         live_false_positives_gate(
             sum(night.n_rejected for night in nights),
@@ -166,14 +167,26 @@ def judge_live(
     return gates
 
 
-def usual_defect_share(session: Session, line: Line, version: int, *, until: date) -> float:
-    """The share that the version rejected beyond its promise, median over its quiet nights, at least 0."""
+def usual_defect_share(session: Session, line: Line, version: int, *, not_of: int, until: date) -> float | None:
+    """The share that the version rejected beyond its promise, median over its quiet nights, at least 0.
+
+    Of one that has had no quiet night, as after two promotions in a day, the champion's before it, and so on, but never that
+    of the version that is judged by it; None when no champion has had one.
+    """
+    earlier = [entry.version for entry in reversed(audit.history(session, line, actions=DEPLOYING)) if entry.version]
+    shares = (
+        _quiet_share(session, line, each, until=until) for each in dict.fromkeys([version, *earlier]) if each != not_of
+    )
+    return next((share for share in shares if share is not None), None)
+
+
+def _quiet_share(session: Session, line: Line, version: int, *, until: date) -> float | None:
     said = recorded(session, line, version, until=until)
     quiet = {night for night, (verdict, _) in said.items() if verdict in USUAL_VERDICTS}
     nights = live_nights(session, line, version, shadow=False, until=until)
     shares = [night.n_rejected / night.n for night in nights if night.night in quiet][-USUAL_NIGHTS:]
     if not shares:
-        return 0.0
+        return None
     return max(0.0, float(np.median(shares)) - _promise(session, line, version)[0])
 
 

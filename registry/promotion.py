@@ -15,7 +15,17 @@ from sqlalchemy.orm import Session
 
 from halfsigma import IllegalTransition, RegistryError, UnknownVersion
 from registry import approval, audit, lines, moves, retrains
-from registry.deployment import SYSTEM, Deployment, mirror, predecessor, tell, unusable, was_champion
+from registry.deployment import (
+    SYSTEM,
+    Deployment,
+    leave_race,
+    mirror,
+    predecessor,
+    set_previous,
+    tell,
+    unusable,
+    was_champion,
+)
 from registry.store import MlflowStore
 from registry.tables import Line
 
@@ -85,16 +95,17 @@ def promote(
     with moves.moving(
         session, line, action="promoted", start=replaces, to=number, actor=actor, document=details
     ) as move:
-        found = store.aliases(line.name)
-        before = found.get("champion")
+        before = store.aliases(line.name).get("champion")
         _refuse_another(session, line, before, replaces, number)
         move.check_lease()
         if before != number:
             store.set_alias(line.name, "champion", number)  # first: `follow` completes what is killed after it
+        actual = _refuse_overtaken(line, store, number)
         if replaces not in (None, number):
-            store.set_alias(line.name, "previous", replaces)
-        if found.get("challenger") == number:
+            set_previous(session, line, store, replaces, not_these=[number])
+        if actual.get("challenger") == number:
             store.set_alias(line.name, "challenger", None)
+        leave_race(session, line, store, actual)
         actual = store.aliases(line.name)
     _record(session, line, "promoted", start=replaces, to=number, actor=actor, document=details, at=at)
     mirror(session, line, actual, promoted_by=actor)
@@ -146,7 +157,10 @@ def rollback(
         _refuse_another(session, line, store.aliases(line.name).get("champion"), replaces, target)
         move.check_lease()
         store.set_alias(line.name, "champion", target)
-        store.set_alias(line.name, "previous", predecessor(session, line, target, not_this=replaces))
+        actual = _refuse_overtaken(line, store, target)
+        earlier = predecessor(session, line, target, not_these=[replaces])
+        set_previous(session, line, store, earlier, not_these=[target, replaces])
+        leave_race(session, line, store, actual)
         actual = store.aliases(line.name)
     _record(session, line, "rolled_back", start=replaces, to=target, actor=actor, document=details, at=at)
     mirror(session, line, actual)
@@ -194,6 +208,17 @@ def _refuse_unusable(session: Session, line: Line, store: MlflowStore, number: i
             f"version {number} of line {line.name!r} cannot be deployed: {refusal}",
             hint="restore its files in MLflow, or deploy another version",
         )
+
+
+def _refuse_overtaken(line: Line, store: MlflowStore, number: int) -> Mapping[str, int]:
+    """The aliases after the champion's was moved: who waited long for MLflow's answer may have been followed by another move."""
+    actual = store.aliases(line.name)
+    if actual.get("champion") != number:
+        raise IllegalTransition(
+            f"line {line.name!r}: version {number} became champion, and another one did so before MLflow had answered",
+            hint=f"see halfsigma history {line.name}",
+        )
+    return actual
 
 
 def _refuse_another(session: Session, line: Line, found: int | None, replaces: int | None, wanted: int) -> None:

@@ -14,9 +14,10 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detectors.artifact import MANIFEST, read_manifest
-from halfsigma import ArtifactError, StoreError, UnknownVersion
+from detectors.artifact import MANIFEST, read_manifest, verify_version
+from halfsigma import AnotherVersion, ArtifactError, StoreError, UnknownVersion
 from registry.images import file_sha256
+from registry.lines import ANOTHER_HINT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -140,13 +141,19 @@ class MlflowStore:
         return {line: found.get(model_name(line), {}) for line in lines}
 
     def set_alias(self, line: str, alias: str, number: int | None) -> None:
-        """Point ``alias`` at a version, or with None take it away; saying the same again changes nothing."""
+        """Point ``alias`` at a version, or with None take it away; saying the same again changes nothing.
+
+        Raises:
+            UnknownVersion: there is no such version.
+        """
         client = self._client
-        with _mapped_errors(self.tracking_uri):
-            if number is not None:
-                _again_if_refused(lambda: client.set_registered_model_alias(model_name(line), alias, str(number)))
-            elif alias in self.aliases(line):
-                client.delete_registered_model_alias(model_name(line), alias)
+        if number is None:
+            with _mapped_errors(self.tracking_uri):
+                if alias in self.aliases(line):
+                    client.delete_registered_model_alias(model_name(line), alias)
+            return
+        with self._of_version(line, number):
+            _again_if_refused(lambda: client.set_registered_model_alias(model_name(line), alias, str(number)))
 
     def tag(self, line: str, number: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
@@ -178,6 +185,7 @@ class MlflowStore:
 
         Raises:
             UnknownVersion: there is no such version.
+            AnotherVersion: the number is that of another version, whose copy is kept.
             ArtifactError: what was downloaded is not what was registered.
         """
         target = cache / line / str(number)
@@ -188,6 +196,11 @@ class MlflowStore:
                 return target
             raise
         if not _is_at(target, expected):
+            if _is_whole(target):
+                raise AnotherVersion(
+                    f"{model_name(line)} version {number} in MLflow is not the one that this machine has known by that number",
+                    hint=ANOTHER_HINT,
+                )
             self._download(line, number, target)
         found = file_sha256(target / MANIFEST)
         if found != expected:
@@ -199,12 +212,18 @@ class MlflowStore:
         return target
 
     def _version(self, line: str, number: int) -> Any:
+        client = self._client
+        with self._of_version(line, number):
+            return client.get_model_version(model_name(line), str(number))
+
+    @contextmanager
+    def _of_version(self, line: str, number: int) -> Iterator[None]:
+        """As `_mapped_errors`, but that there is no such version is no fault of the store's."""
         from mlflow.exceptions import MlflowException
 
-        client = self._client
         try:
             with _mapped_errors(self.tracking_uri):
-                return client.get_model_version(model_name(line), str(number))
+                yield
         except StoreError as error:
             cause = error.__cause__
             if isinstance(cause, MlflowException) and cause.error_code == "RESOURCE_DOES_NOT_EXIST":
@@ -293,6 +312,15 @@ class MlflowStore:
 
 def _is_at(folder: Path, digest: str | None) -> bool:
     return (folder / MANIFEST).is_file() and file_sha256(folder / MANIFEST) == digest
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file of a version is what its manifest says."""
+    try:
+        verify_version(folder)
+    except (ArtifactError, OSError):
+        return False
+    return True
 
 
 def _again_if_refused(set_alias: Callable[[], None]) -> None:

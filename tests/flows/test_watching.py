@@ -177,6 +177,31 @@ def test_the_lines_usual_defects_are_no_false_positives(plant: Plant) -> None:
     assert done.probation.outcome == "watching"
 
 
+def test_the_lines_usual_defects_are_known_although_the_replaced_version_judged_nothing(plant: Plant) -> None:
+    for night in _nights(4):
+        _reject(plant, night, 1, 16)
+        plant.live(night)
+    for number in (2, 3):  # the wrong one, and within the hour the right one
+        plant.add(0.0)
+        plant.promote(number)
+    _reject(plant, FIRST + timedelta(4), 3, 16)
+    done = plant.live(FIRST + timedelta(4))
+    assert done.probation is not None
+    assert (done.probation.outcome, plant.champion()) == ("watching", 3)
+
+
+def test_to_a_version_that_never_judged_an_image_nothing_is_rolled_back_for_what_may_be_usual(plant: Plant) -> None:
+    for number in (2, 3):
+        plant.add(0.0)
+        plant.promote(number)
+    _reject(plant, FIRST, 3, 16)
+    done = plant.live(FIRST, times=2)
+    assert done.probation is not None
+    assert (done.probation.outcome, plant.champion()) == ("outside", 3)
+    assert "nobody knows how much this line usually rejects" in done.probation.reason
+    assert plant.told()["probation_outside"] == 1
+
+
 def test_an_earlier_nights_burst_of_defects_is_no_false_positive(plant: Plant) -> None:
     plant.live(FIRST)
     plant.add(0.0)
@@ -318,6 +343,20 @@ def test_a_challenger_that_learned_what_people_call_a_defect_now_is_not_deployed
     plant.vetoed = []
     plant.retrain(LINE, night, 1, "a person asked for it")
     assert promote_version(plant.workspace, LINE, None)["champion"] == 3
+
+
+def test_a_challenger_that_was_taken_back_for_what_it_learned_is_not_promoted_by_its_number(plant: Plant) -> None:
+    with plant.workspace.database.session() as session:
+        lines.update_line(session, lines.get_line(session, LINE), policy="manual")
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    plant.promote(plant.add(2.0))  # another one, by a person: the challenger is out of the race
+    assert plant.store.pointing == {"champion": 3, "previous": 1}
+    plant.vetoed = ["ab" * 32]
+    with pytest.raises(RegistryError, match="version 2 .* is not promoted: it learned from 1 images"):
+        promote_version(plant.workspace, LINE, 2)
+    assert promote_version(plant.workspace, LINE, 1)["champion"] == 1  # what was champion may be so again
 
 
 def test_a_shadow_ends_with_a_person_where_the_policy_became_manual_meanwhile(plant: Plant) -> None:

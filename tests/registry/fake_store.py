@@ -52,7 +52,7 @@ class FakeStore:
         if number is None:
             self.pointing.pop(alias, None)
         elif number not in self.versions:
-            raise StoreError(f"no version {number}")
+            raise UnknownVersion(f"no version {number} in MLflow")
         else:
             self.pointing[alias] = number
         self.moves.append((alias, number))

@@ -50,14 +50,28 @@ def test_an_entry_is_there_only_with_what_it_tells_of(database: Database) -> Non
         assert audit.history(session) == []
 
 
-def test_history_is_by_line_and_instant_oldest_first(session: Session, line: Line) -> None:
+def test_history_is_by_line_as_it_was_written(session: Session, line: Line) -> None:
     other = create_line(session, "press", detector="patchcore")
-    for days, made_for in ((2, line), (0, line), (1, other)):
+    for days, made_for in ((0, line), (2, line), (1, other)):
         audit.record(session, actor="a", action="promoted", line=made_for, at=AT + timedelta(days=days))
     assert [entry.at for entry in audit.history(session, line)] == [AT, AT + timedelta(days=2)]
     assert len(audit.history(session)) == 3
     assert [entry.at for entry in audit.history(session, line, until=AT)] == [AT]
     assert audit.history(session, line, actions=["fitted"]) == []
+
+
+def test_a_clock_that_is_put_back_does_not_bring_an_earlier_champion_back(session: Session, line: Line) -> None:
+    for minutes, version in ((0, 1), (60, 2), (55, 1), (58, 3)):
+        audit.record(
+            session, actor="a", action="promoted", line=line, version=version, at=AT + timedelta(minutes=minutes)
+        )
+    assert [entry.version for entry in audit.history(session, line)] == [1, 2, 1, 3]
+
+    def champion(minutes: float) -> int | None:
+        entry = audit.last_entry(session, line, actions=["promoted"], until=AT + timedelta(minutes=minutes))
+        return entry.version if entry else None
+
+    assert [champion(minutes) for minutes in (30, 56, 59, 61, 9999)] == [1, 1, 3, 3, 3]
 
 
 def test_the_last_promotion_before_an_instant_says_who_was_champion(session: Session, line: Line) -> None:

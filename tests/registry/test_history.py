@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from halfsigma import UsageError
-from registry import audit, following, history, lines, promotion, scores
+from registry import audit, following, history, promotion, scores
+from registry.deployment import mirror_version
 from registry.history import Deployed, Judgement, parse_instant
 from registry.scores import ScoreRow
 from registry.tables import Line
@@ -20,21 +21,6 @@ from tests.registry.fake_store import FakeStore
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 N_CHANGES, N_IMAGES, N_PAIRS = 40, 150, 1000
-
-
-def _record_version(session: Session, line: Line, number: int) -> None:
-    lines.record_version(
-        session,
-        line,
-        number,
-        detector="patchcore",
-        threshold=1.0,
-        mean_ref=0.0,
-        sd_ref=1.0,
-        n_reference=60,
-        reference={},
-        origin="retrain",
-    )
 
 
 def _judge(
@@ -87,7 +73,7 @@ def _live_a_year(session: Session, line: Line, store: FakeStore, cache: Path, rn
     instants = [NEW_YEAR + timedelta(minutes=int(minute)) for minute in minutes]
     n_versions = 1
     store.add(1)
-    _record_version(session, line, 1)
+    mirror_version(session, line, 1, store.folder, store.tags("tiles", 1))
     promotion.deploy_first(session, line, store, 1, at=instants[0])  # type: ignore[arg-type]
     books.stack.append(1)
     books.change(instants[0], "the line's first version")
@@ -108,7 +94,7 @@ def _live_a_year(session: Session, line: Line, store: FakeStore, cache: Path, rn
         else:
             n_versions += 1
             store.add(n_versions)
-            _record_version(session, line, n_versions)
+            mirror_version(session, line, n_versions, store.folder, store.tags("tiles", n_versions))
             if kind == "move":
                 why = following.MOVED_IN_MLFLOW
                 store.set_alias(line.name, "champion", n_versions)
@@ -174,9 +160,12 @@ def test_the_audit_is_one_unbroken_chain_of_champions(
     assert [change.replaced for change in changes] == [None, *(change.version for change in changes[:-1])]
 
 
-def test_a_folder_begun_under_one_champion_is_judged_by_it_to_its_end(session: Session, line: Line) -> None:
+def test_a_folder_begun_under_one_champion_is_judged_by_it_to_its_end(
+    session: Session, line: Line, store: FakeStore
+) -> None:
     for number, hours in ((1, 0), (2, 5)):
-        _record_version(session, line, number)
+        store.add(number)
+        mirror_version(session, line, number, store.folder, store.tags("tiles", number))
         audit.record(
             session,
             actor="ann",
@@ -194,8 +183,11 @@ def test_a_folder_begun_under_one_champion_is_judged_by_it_to_its_end(session: S
     assert history.answer(changes, None, at=at).version == 2
 
 
-def test_scores_of_older_installations_count_from_when_they_were_photographed(session: Session, line: Line) -> None:
-    _record_version(session, line, 1)
+def test_scores_of_older_installations_count_from_when_they_were_photographed(
+    session: Session, line: Line, store: FakeStore
+) -> None:
+    store.add(1)
+    mirror_version(session, line, 1, store.folder, store.tags("tiles", 1))
     scores.log_scores(
         session, line, 1, [ScoreRow(sha256="a" * 64, name="x", captured_at=NEW_YEAR, night=NEW_YEAR.date(), score=1.0)]
     )

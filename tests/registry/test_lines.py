@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from drift.reference import Reference
-from halfsigma import UnknownLine, UnknownVersion, UsageError
+from halfsigma import AnotherVersion, UnknownLine, UnknownVersion, UsageError
 from registry import lines
 from registry.database import Database
 from registry.lines import create_line, get_line, get_version, record_version, set_alias
@@ -106,9 +106,17 @@ def test_a_version_brings_its_reference_so_that_a_check_needs_no_mlflow(session:
 
 def test_a_version_never_changes(session: Session, line: Line) -> None:
     version(session, line, 1)
-    again = version(session, line, 1, threshold=9.9, origin="retrain")
+    again = version(session, line, 1, origin="retrain")
     assert (again.threshold, again.origin) == (4.5, "fit")
     assert [found.number for found in lines.list_versions(session, line)] == [1]
+
+
+def test_a_number_that_means_another_version_is_refused(session: Session, line: Line) -> None:
+    version(session, line, 1)
+    with pytest.raises(AnotherVersion, match="MLflow's version 1 of line 'tiles' is another") as raised:
+        version(session, line, 1, threshold=9.9)
+    assert "restore it" in raised.value.hint
+    assert get_version(session, line, 1).threshold == 4.5
 
 
 def test_an_origin_that_does_not_exist_is_refused(session: Session, line: Line) -> None:

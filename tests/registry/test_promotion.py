@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from halfsigma import IllegalTransition, RegistryError, StoreError, UnknownVersion
-from registry import audit, deployment, following, lines, moves, promotion
+from registry import audit, deployment, following, lines, moves, promotion, retrains
 from registry.deployment import FOREIGN, Deployment
 from registry.tables import Line, Version
 from tests.registry.deployments import fit, follow, promote, roll_back, told
@@ -305,3 +306,90 @@ def test_a_version_that_cannot_be_loaded_is_not_promoted(session: Session, line:
     with pytest.raises(RegistryError, match="version 2 of line 'tiles' cannot be deployed: version 2 was altered"):
         promote(session, line, deployed, 2)
     assert deployed.pointing == {"champion": 1, "challenger": 2}
+
+
+def _promoted(session: Session, line: Line, store: FakeStore, *numbers: int) -> None:
+    for number in numbers:
+        fit(session, line, store, number)
+        promote(session, line, store, number)
+
+
+def test_a_rollback_whose_predecessor_was_deleted_goes_further_back(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    _promoted(session, line, deployed, 2, 3, 4)
+    deployed.delete(2)
+    assert roll_back(session, line, deployed) == Deployment(3, 1, None)
+    assert lines.aliases(session, line) == deployed.pointing == {"champion": 3, "previous": 1}
+
+
+def test_a_rollback_without_any_predecessor_left_is_one_all_the_same(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    _promoted(session, line, deployed, 2, 3)
+    deployed.delete(1)
+    assert roll_back(session, line, deployed) == Deployment(2, None, None)
+    assert follow(session, line, deployed, tmp_path) == Deployment(2, None, None)
+    assert told(session, line)[-1] == "rolled_back"
+
+
+@pytest.mark.parametrize("moved_to", [2, 4])
+def test_a_champion_that_was_moved_in_mlflow_is_followed_although_the_version_before_was_deleted(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path, moved_to: int
+) -> None:
+    """Back to the one before, whose own predecessor is gone, and on to another one, after which the former is deleted."""
+    _promoted(session, line, deployed, 2, 3)
+    fit(session, line, deployed, 4)
+    deployed.set_alias(line.name, "champion", moved_to)
+    deployed.delete(1 if moved_to == 2 else 3)
+    expected = Deployment(2, None, 4) if moved_to == 2 else Deployment(4, 2, None)
+    assert follow(session, line, deployed, tmp_path) == expected
+    assert deployment.Deployment.of(lines.aliases(session, line)) == expected
+
+
+def test_a_promotion_that_mlflow_answers_after_another_one_leaves_that_one_its_predecessor(
+    session: Session, line: Line, deployed: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (2, 3):
+        fit(session, line, deployed, number)
+    move = deployed.set_alias
+
+    def overtaken(name: str, alias: str, number: int | None) -> None:
+        move(name, alias, number)
+        if (alias, number) == ("champion", 2):
+            move(name, "champion", 3)
+            move(name, "previous", 2)
+
+    monkeypatch.setattr(deployed, "set_alias", overtaken)
+    with pytest.raises(IllegalTransition, match="another one did so before MLflow had answered"):
+        promote(session, line, deployed, 2)
+    assert (deployed.pointing["champion"], deployed.pointing["previous"]) == (3, 2)
+
+
+def test_a_challenger_against_a_champion_that_was_rolled_back_loses_its_alias(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    _promoted(session, line, deployed, 2)
+    retrain = retrains.request(session, line, night=NIGHT, base_version=2, reason="drift")
+    fit(session, line, deployed, 3)
+    for start, to in pairwise(("requested", "curated", "fitted", "gated", "registered", "waiting")):
+        retrains.advance(session, retrain.id, start=start, to=to, new_version=3 if to == "registered" else None)
+    assert roll_back(session, line, deployed) == Deployment(1, None, None)
+    assert retrains.get(session, retrain.id).state == "rejected"
+
+
+def test_while_a_promotion_is_under_way_the_other_aliases_are_not_followed(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    """They are recorded by it, or after its lease: never mirrored without an entry of the audit."""
+    _promoted(session, line, deployed, 2)
+    fit(session, line, deployed, 3)
+    move = moves.begin(session, line, action="promoted", start=2, to=3, actor="bea", document={})
+    deployed.set_alias(line.name, "previous", None)  # a person, in MLflow
+    follow(session, line, deployed, tmp_path)
+    assert lines.aliases(session, line)["previous"] == 1
+    moves.end(session, line, move)
+    follow(session, line, deployed, tmp_path)
+    assert "previous" not in lines.aliases(session, line)
+    (entry,) = audit.history(session, line, actions=["alias_moved"])
+    assert entry.document == {"alias": "previous", "from": 1, "to": None}

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from detectors.artifact import MANIFEST, load_version, save_version
 from detectors.version import DetectorVersion
-from halfsigma import ArtifactError, StoreError, UnknownVersion
+from halfsigma import AnotherVersion, ArtifactError, StoreError, UnknownVersion
 from registry.store import TAG_BASE, TAG_ORIGIN, MlflowStore, NewVersion
 
 NOWHERE = "http://127.0.0.1:9"
@@ -117,8 +118,17 @@ def test_two_that_set_the_same_new_alias_at_once_both_have_it(store: MlflowStore
 
 
 def test_an_alias_cannot_point_to_a_version_that_is_not_there(store: MlflowStore, number: int) -> None:
-    with pytest.raises(StoreError, match="MLflow store"):
+    with pytest.raises(UnknownVersion, match="has no version 99 in MLflow"):
         store.set_alias("tiles", "champion", 99)
+
+
+def test_a_deleted_version_gets_no_alias(store: MlflowStore, saved: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    deleted = store.register("tiles", NewVersion(_other(saved, tmp_path / "other", seed=3), "fit"))
+    MlflowClient(store.tracking_uri).delete_model_version("halfsigma.tiles", str(deleted))
+    with pytest.raises(UnknownVersion, match=f"no version {deleted} in MLflow"):
+        store.set_alias("tiles", "previous", deleted)
 
 
 def test_a_version_is_fetched_once_and_is_what_was_registered(
@@ -139,6 +149,18 @@ def test_a_cached_manifest_that_is_not_the_registered_one_is_downloaded_again(
     (store.fetch("tiles", number, cache=tmp_path) / MANIFEST).write_text("{}")
     folder = store.fetch("tiles", number, cache=tmp_path)
     assert (folder / MANIFEST).read_bytes() == (saved / MANIFEST).read_bytes()
+
+
+def test_a_whole_copy_of_another_version_of_that_number_is_kept_and_said(
+    store: MlflowStore, version: DetectorVersion, number: int, tmp_path: Path
+) -> None:
+    """MLflow's store was lost and counts from one again; what the station runs with is not overwritten."""
+    known = tmp_path / "tiles" / str(number)
+    save_version(replace(version, provenance={**version.provenance, "seed": 9}), known)
+    manifest = (known / MANIFEST).read_bytes()
+    with pytest.raises(AnotherVersion, match="is not the one that this machine has known by that number"):
+        store.fetch("tiles", number, cache=tmp_path)
+    assert (known / MANIFEST).read_bytes() == manifest
 
 
 def test_two_that_download_a_version_at_once_both_have_it_whole(
