@@ -16,7 +16,7 @@ from flows.curating import CuratedNight, cleared_document, curate_night, summary
 from flows.history import publish_history
 from flows.progress import current_progress
 from flows.refitting import fit_challenger, try_challenger
-from flows.retrain_files import ADDED, CURATED
+from flows.retrain_files import ADDED
 from flows.succession import conclude, register_challenger
 from flows.workspace import Workspace
 from halfsigma import HalfsigmaError, IllegalTransition, StoreError, TooFewImages
@@ -229,14 +229,14 @@ def _with_line(workspace: Workspace, retrain_id: int) -> tuple[Retrain, Line]:
 
 
 def _curate(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
-    curated = retrain_files.folder_of(workspace, retrain) / CURATED
+    folder = retrain_files.folder_of(workspace, retrain)
     if ADDED in retrain.document:
         document = cleared_document(retrain.document[ADDED])
-        retrain_files.write_json(curated, document)
+        retrain_files.write_curation(folder, document)
         return retrain_files.advance(workspace, retrain, "curated", {"curation": summary_of(document)})
     night = curate_night(workspace, line, night=retrain.night, base_version=retrain.base_version, progress=progress)
     document = night.to_json()
-    retrain_files.write_json(curated, document)
+    retrain_files.write_curation(folder, document)
     if night.curation.waits:
         return _wait_for_verdicts(workspace, retrain, line, night)
     return retrain_files.advance(workspace, retrain, "curated", {"curation": summary_of(document)})

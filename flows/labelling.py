@@ -17,6 +17,7 @@ def label_images(
 
     Raises:
         UnknownImage: the line never saw one of them; then none is labelled.
+        UsageError: several images lay where a file that is gone lay; then none is labelled either.
         RegistryError: a file cannot be read; then none is labelled either.
     """
     with workspace.database.session() as session:

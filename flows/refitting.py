@@ -23,7 +23,7 @@ from detectors.protocol import Progress
 from detectors.version import DetectorVersion
 from flows import retrain_files
 from flows.curating import curated_core, leave_out, summary_of
-from flows.retrain_files import ADDED, CHALLENGER, CURATED, FITTED, GATES, TRAINING, TWIN
+from flows.retrain_files import ADDED, CHALLENGER, CURATED, FITTED, GATES, LEARNED, TRAINING, TWIN
 from flows.workspace import Workspace
 from registry import images
 from registry.curation import second_look
@@ -61,7 +61,7 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 in chosen))
     held_back = frozenset(curated["held_back"])
     if ADDED in retrain.document:
-        retrain_files.write_json(folder / CURATED, curated)
+        retrain_files.write_json(folder / LEARNED, curated)
         probes = _probes(chosen)
         challenger, twin = (
             _grow(each, champion, line, workspace, progress) for each in (goods, _without(goods, probes.keys()))
@@ -75,7 +75,7 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     outliers = second_look(
         scores_of_fitted(challenger, goods),
         own_reference=challenger.reference_scores,
-        reference_scores=champion.reference_scores,
+        reference_scores=champion.good_scores,
         cleared=np.array([sha256 in cleared for sha256 in candidates]),
     )
     suspects = {candidates[i]: "suspect: a model of the new conditions finds it far outside" for i in outliers}
@@ -84,7 +84,7 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
         goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in suspects))
         doubt = doubt.without(len(suspects), n_images=len(candidates), fpr_budget=line.fpr_budget)
         challenger = _fit_goods(goods, held_back, core, champion, line, progress, training, doubt)
-    retrain_files.write_json(folder / CURATED, curated)
+    retrain_files.write_json(folder / LEARNED, curated)
     challenger = with_responses(challenger, goods, seed=SEED, progress=progress)
     challenger = replace(challenger, provenance={**challenger.provenance, "transferred": curated["transferred"]})
     probes = _probes(curated["chosen"])
@@ -156,7 +156,7 @@ def _without(goods: GoodImages, paths: Set[Path]) -> GoodImages:
 def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress: Progress) -> Retrain:
     """Run the gates on what was saved, and keep what each found."""
     folder = retrain_files.folder_of(workspace, retrain)
-    probes = _Photographs(_probes(json.loads((folder / CURATED).read_text())["chosen"]))
+    probes = _Photographs(_probes(json.loads(retrain_files.latest_curation(folder).read_text())["chosen"]))
     with workspace.database.session() as session:
         golden = images.golden_set(session, line, most=max(MAX_GOLDEN, line.min_labels))
     trial = Trial(

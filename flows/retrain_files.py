@@ -13,6 +13,8 @@ from registry import retrains
 from registry.tables import Retrain
 
 CURATED = "curated.json"
+LEARNED = "learned.json"
+"""The curation without what the fit left out. The curation itself stays as it is: a fit that was killed begins with it again."""
 GATES = "gates.json"
 FITTED = "fitted_scores.json"
 CHALLENGER, TWIN = "challenger", "twin"
@@ -41,6 +43,18 @@ def alone(workspace: Workspace, retrain: Retrain) -> Iterator[None]:
         hint="see halfsigma status for how it goes on",
     ):
         yield
+
+
+def write_curation(folder: Path, document: Mapping[str, object]) -> None:
+    """Of a night that is asked for anew, in place of what an earlier fit left of it."""
+    (folder / LEARNED).unlink(missing_ok=True)
+    write_json(folder / CURATED, document)
+
+
+def latest_curation(folder: Path) -> Path:
+    """The curation's document: as the fit left it, once there was one."""
+    learned = folder / LEARNED
+    return learned if learned.exists() else folder / CURATED
 
 
 def write_json(path: Path, document: Mapping[str, object]) -> None:

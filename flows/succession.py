@@ -11,7 +11,7 @@ from detectors.artifact import load_version
 from detectors.protocol import Progress
 from flows import retrain_files, vetoes
 from flows.fitting import how_made, provenance_tags, version_metrics
-from flows.retrain_files import CHALLENGER, CURATED, GATES, TRAINING, TWIN
+from flows.retrain_files import CHALLENGER, GATES, TRAINING, TWIN
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, RegistryError
 from registry import approval, audit, deployment, following, lines, promotion, retrains
@@ -31,7 +31,7 @@ def register_challenger(workspace: Workspace, retrain: Retrain, line: Line, prog
         base_version=retrain.base_version,
         params={"night": retrain.night.isoformat(), "retrain": retrain.id},
         metrics={**version_metrics(version), **{f"gate_{gate['name']}": gate["value"] for gate in found}},
-        reports=(folder / CURATED, folder / GATES),
+        reports=(retrain_files.latest_curation(folder), folder / GATES),
         tags={
             "halfsigma.retrain": str(retrain.id),
             "halfsigma.gates": _outcome(found),

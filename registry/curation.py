@@ -270,7 +270,7 @@ def second_look(
     Args:
         scores: (n,) by the challenger, of the curated images; of those that stand in its reference as they stand there.
         own_reference: (k,) the challenger's. What a trained challenger learned from lies closer together.
-        reference_scores: (m,) the champion's, of verified goods.
+        reference_scores: (m,) the champion's, without what was taken for defects in its reference.
         cleared: (n,) whether a person called the image good; those stay.
     """
     centre, spread = robust(own_reference)
@@ -309,7 +309,10 @@ def _without_copies_of(
 def _without_twins(
     candidates: Sequence[Candidate], small_images: Mapping[str, NDArray[np.float32]], left_out: dict[str, str]
 ) -> list[Candidate]:
-    """Each image against the ones kept just before it: a frozen or slow camera repeats itself in a row."""
+    """Each image against the ones kept just before it: a frozen or slow camera repeats itself in a row.
+
+    The first is kept, but of those that a person called good, if there are any.
+    """
     kept: list[Candidate] = []
     seen: set[str] = set()
     for candidate in candidates:
@@ -317,10 +320,14 @@ def _without_twins(
             continue
         seen.add(candidate.sha256)
         small = small_images[candidate.sha256]
-        if any(float(np.abs(small - small_images[k.sha256]).mean()) < TWIN_DIFFERENCE for k in kept[-_LOOK_BACK:]):
+        twins = [k for k in kept[-_LOOK_BACK:] if np.abs(small - small_images[k.sha256]).mean() < TWIN_DIFFERENCE]
+        if twins and (candidate.label != "good" or any(k.label == "good" for k in twins)):
             left_out[candidate.sha256] = "nearly the same picture as one just before it"
-        else:
-            kept.append(candidate)
+            continue
+        for twin in twins:
+            left_out[twin.sha256] = "nearly the same picture as one that a person called good"
+            kept.remove(twin)
+        kept.append(candidate)
     return kept
 
 

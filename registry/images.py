@@ -8,20 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from halfsigma import UnknownImage, UsageError
 from registry.columns import storable, utc_now
 from registry.database import insert
-from registry.tables import KIND_CHARS, LABELS, Image, Line, table_of
+from registry.tables import KIND_CHARS, LABELS, Image, Line, Score, table_of
 
 KIND = re.compile(rf"[\w-]{{1,{KIND_CHARS}}}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 NAMES_LISTED = 5  # of the unknown images in an error message
 HASHES_A_QUERY = 500  # SQLite's oldest limit on parameters is 999
 
-IMAGE = table_of(Image)
+IMAGE, SCORE = table_of(Image), table_of(Score)
 
 
 def file_sha256(path: Path) -> str:
@@ -56,7 +56,11 @@ def label(
     """Say of images, given by file or by sha256, that they are good or a defect (of a kind); how many images that were.
 
     A file that is there is known by its content, wherever it lies; one that is gone by the path it was last
-    seen at. Raises UnknownImage, having labelled nothing, when the line never saw one of them.
+    seen at, if no other image was.
+
+    Raises:
+        UnknownImage: the line never saw one of them; then none is labelled.
+        UsageError: several images lay at the path of a file that is gone; then none is labelled either.
     """
     if as_label not in LABELS:
         raise UsageError(
@@ -144,8 +148,28 @@ def _hashes_of(session: Session, line: Line, target: str) -> set[str]:
         is_file = False
     if is_file:
         return set(session.scalars(known.where(IMAGE.c.sha256 == file_sha256(path))))
-    candidates = {storable(target), storable(str(Path(target).absolute()))}
-    return set(session.scalars(known.where(IMAGE.c.path.in_(candidates))))
+    lay_there = IMAGE.c.path.in_({storable(target), storable(str(path.absolute()))})
+    found = set(session.scalars(known.where(lay_there)))
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} images lay at {target}, the file is gone, and its name does not say which one is meant; "
+            "nothing was labelled",
+            hint=f"give its SHA-256{_last_of(session, line, lay_there)}; "
+            f"halfsigma curate {line.name} --night YYYY-MM-DD shows those of a night",
+        )
+    return found
+
+
+def _last_of(session: Session, line: Line, condition: ColumnElement[bool]) -> str:
+    """Which of these images was scored last, for people; empty when none was."""
+    last = session.execute(
+        select(SCORE.c.sha256, SCORE.c.night)
+        .join(IMAGE, (IMAGE.c.line_id == SCORE.c.line_id) & (IMAGE.c.sha256 == SCORE.c.sha256))
+        .where(SCORE.c.line_id == line.id, condition)
+        .order_by(SCORE.c.night.desc(), SCORE.c.captured_at.desc(), SCORE.c.id.desc())
+        .limit(1)
+    ).first()
+    return f": {last.sha256} is the last, of {last.night}" if last else ""
 
 
 def _chunks(hashes: list[str]) -> Iterable[list[str]]:

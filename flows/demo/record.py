@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from detectors.photographs.images import Pixels, read_photograph
 from detectors.version import DetectorVersion
+from flows import retrain_files
 from flows.demo.part import DemoNight, DemoPart
 from flows.pages import Curation, ImagePanel, Thumbnail
 from flows.workspace import Workspace
@@ -199,7 +200,7 @@ def _curation(workspace: Workspace, retrain: Mapping[str, Any] | None, told: Dem
     """What the retrain wrote down of each image; None when it did not come as far."""
     if retrain is None or not retrain["curation"]:
         return None
-    path = workspace.work_folder(f"retrain-{retrain['id']}") / "curated.json"
+    path = retrain_files.latest_curation(workspace.work_folder(f"retrain-{retrain['id']}"))
     listed = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"chosen": {}, "left_out": {}}
     kinds = {path.name: kind for path, kind in told.defects.items()}
     chosen = [Path(each) for each in listed["chosen"].values()]

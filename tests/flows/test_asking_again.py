@@ -13,7 +13,7 @@ from detectors.artifact import FORMAT, MANIFEST
 from flows import retrain_files
 from flows.challenger import fail_retrain, request_retrain, run_retrain, run_step
 from flows.deploying import roll_back
-from flows.retrain_files import ADDED, CURATED
+from flows.retrain_files import ADDED, CURATED, LEARNED
 from flows.vetoes import learned_defects
 from halfsigma import DetectorError, IllegalTransition, StoreError
 from registry import images, lines, retrains
@@ -147,12 +147,13 @@ def _found(plant: Plant, retrain: Retrain) -> list[str]:
 def test_what_was_learned_is_held_against_what_people_say_today(plant: Plant, labelled: Retrain) -> None:
     """What was held back was not learned; what a growth adds is asked about, not what the champion knew already."""
     curated = {"chosen": {A: "a.png", B: "b.png", C: "c.png"}, "held_back": [C], "core": {D: "d.png"}}
-    retrain_files.write_json(retrain_files.folder_of(plant.workspace, labelled) / CURATED, curated)
+    folder = retrain_files.folder_of(plant.workspace, labelled)
+    retrain_files.write_json(folder / CURATED, curated)
     assert _found(plant, labelled) == [B, D]
     labelled.document = {ADDED: {A: "a.png", C: "c.png"}}
     assert _found(plant, labelled) == [C]
     del curated["chosen"][C]  # the fit left it out, since it was called a defect before
-    retrain_files.write_json(retrain_files.folder_of(plant.workspace, labelled) / CURATED, curated)
+    retrain_files.write_json(folder / LEARNED, curated)
     assert _found(plant, labelled) == []
 
 

@@ -122,6 +122,24 @@ def test_a_frozen_camera_gives_one_image_and_not_fifty() -> None:
     assert reasons == dict.fromkeys(range(31, 60), "nearly the same picture as one just before it")
 
 
+def test_what_a_person_called_good_is_never_left_out_as_a_copy_of_what_nobody_looked_at() -> None:
+    scores = np.linspace(9.0, 11.0, 80)
+    scores[30:34] = 50.0  # suspects, had nobody said what the part is
+    candidates = _candidates(scores, {31: "good", 32: "good"})
+    small = _small(candidates)
+    for k in range(31, 34):
+        small[candidates[k].sha256] = small[candidates[30].sha256] + np.float32(TWIN_DIFFERENCE / 10)
+    curation = _curate(candidates, small=small, defect_share=0.2)
+    assert _reasons(curation, candidates) == {
+        30: "nearly the same picture as one that a person called good",
+        32: "nearly the same picture as one just before it",
+        33: "nearly the same picture as one just before it",
+    }
+    assert [each.sha256 for each in curation.chosen] == [
+        each.sha256 for k, each in enumerate(candidates) if k not in (30, 32, 33)
+    ]
+
+
 def test_an_image_of_two_nights_counts_once() -> None:
     candidates = _candidates(np.linspace(9, 11, 60))
     curation = _curate([*candidates, *candidates[:10]], small=_small(candidates))

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from halfsigma import UnknownImage, UsageError
 from registry import images
 from registry.lines import create_line
+from registry.scores import ScoreRow, log_scores
 from registry.tables import Line
 
 AT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
@@ -46,6 +47,32 @@ def test_images_are_labelled_by_path_by_hash_or_by_a_copy_elsewhere(
 def test_a_file_that_is_gone_is_known_by_its_path(session: Session, line: Line, files: list[Path]) -> None:
     files[0].unlink()
     assert images.label(session, line, [files[0]], "good") == 1
+
+
+def test_a_path_at_which_several_images_lay_names_none_of_them(session: Session, line: Line, tmp_path: Path) -> None:
+    """A camera's spool folder is emptied each morning, and its names begin anew."""
+    spool = tmp_path / "img_0007.png"
+    hashes = [f"{n:064x}" for n in range(30)]
+    for n, sha256 in enumerate(reversed(hashes)):
+        images.remember(session, line, {sha256: str(spool)})
+        at = AT + timedelta(n)
+        log_scores(session, line, 1, [ScoreRow(sha256, spool.name, at, at.date(), 1.0)])
+    other = "f" * 64
+    images.remember(session, line, {other: "/in/other.png"})
+    with pytest.raises(UsageError, match=r"30 images lay at .*img_0007\.png, .*nothing was labelled") as refused:
+        images.label(session, line, [other, spool], "defect")
+    assert f"{hashes[0]} is the last, of 2026-12-23" in str(refused.value.hint)
+    assert images.labelled(session, line, "defect") == []
+    assert images.label(session, line, [hashes[0]], "defect") == 1
+
+
+def test_of_images_that_nobody_scored_none_is_called_the_last(
+    session: Session, line: Line, files: list[Path], tmp_path: Path
+) -> None:
+    images.remember(session, line, dict.fromkeys(map(images.file_sha256, files), str(tmp_path / "good.png")))
+    with pytest.raises(UsageError, match="3 images lay at") as refused:
+        images.label(session, line, [tmp_path / "good.png"], "good")
+    assert "the last" not in str(refused.value.hint)
 
 
 def test_a_relative_path_finds_the_image_too(
