@@ -145,6 +145,7 @@ def run_seed(seed: int, runtime: object, goods: list[Image], defects: list[Image
         challenger = fit(chosen)
         outliers = second_look(
             challenger.reference_scores,
+            own_reference=challenger.reference_scores,
             reference_scores=champion.reference_scores,
             cleared=np.zeros(len(chosen), bool),
         )

@@ -30,6 +30,7 @@ REFERENCE = "reference.json"
 _MODEL = "model.safetensors"
 _OWN_HASH = "sha256"
 """In the manifest: of all else in it."""
+_RESTORE = "restore the version's files from a backup, or roll back to another version"
 _TEMPLATE_KEY = "template.mean_image"
 _POSITION_KEY = "template.position_operator"
 
@@ -107,17 +108,26 @@ def _verify_manifest(manifest: Mapping[str, Any]) -> None:
     if found != expected:
         raise ArtifactError(
             f"{MANIFEST} has SHA-256 {found[:12]}…, expected {expected[:12]}…: it was altered",
-            hint="restore the version's files from a backup, or roll back to another version",
+            hint=_RESTORE,
         )
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:
+    """The manifest names every file of the folder but itself and hidden ones, no other, and each is what it says."""
+    unnamed = {path.name for path in folder.iterdir()} - {MANIFEST} - files.keys()
+    for name in sorted(unnamed):
+        if not name.startswith("."):  # a file system's own
+            raise ArtifactError(
+                f"{name} is in {folder}, and its manifest does not name it", hint=f"take it out; or {_RESTORE}"
+            )
     for name, expected in files.items():
+        if Path(name).name != name or name in ("", ".."):
+            raise ArtifactError(f"{MANIFEST} names {name!r}, which is no file of the version", hint=_RESTORE)
         found = _sha256(folder, name)
         if found != expected:
             raise ArtifactError(
                 f"{name} has SHA-256 {found[:12]}…, expected {expected[:12]}…: it was altered or truncated",
-                hint="restore the version's files from a backup, or roll back to another version",
+                hint=_RESTORE,
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from detectors.disturbances.responses import images_worth, measure_responses
 from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.photographs.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.photographs.framing import Framing
-from detectors.photographs.images import Pixels, to_uint8_rgb
+from detectors.photographs.images import to_uint8_rgb
 from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.photographs.position import PartTemplate, measure_position, small_gray
 from detectors.protocol import Detector, FitContext, Progress, no_progress
@@ -42,6 +43,11 @@ class PreparedImage:
         """(h, w, 3), framed."""
         return self.stored.load()
 
+    @property
+    def picture_sha256(self) -> str:
+        """Of the canvas: the same picture in another file format, bit depth or with other metadata has the same."""
+        return _picture_sha256(self.canvas)
+
 
 @dataclass(frozen=True, slots=True)
 class GoodImages:
@@ -57,7 +63,10 @@ class GoodImages:
 def prepare(
     paths: Sequence[Path], *, framing: Framing, white_level: int, progress: Progress = no_progress
 ) -> GoodImages:
-    """Read ``paths`` once, leaving out what cannot be read and repeated files (equal bytes).
+    """Read ``paths`` once, leaving out what cannot be read and what repeats another picture.
+
+    A picture repeats another if their canvases are equal: the detector cannot tell them apart, so one of them in a fold and the
+    other outside would make the reference too low. Equal decoded pixels have equal canvases, and are dearer to hash.
 
     Only canvases are kept: the memory needed does not depend on the camera's resolution, and beyond
     `detectors.photographs.canvases.IN_MEMORY_BYTES` not on the number of images.
@@ -66,6 +75,7 @@ def prepare(
         TooFewImages: fewer than `MIN_FIT_IMAGES` remain.
     """
     kept: dict[str, PreparedImage] = {}
+    files: set[str] = set()
     broken: list[Unreadable] = []
     n_repeated = 0
     store = CanvasStore()
@@ -73,15 +83,28 @@ def prepare(
         progress("images", index, len(paths))
         if isinstance(item, Unreadable):
             broken.append(item)
-        elif item.sha256 in kept:
+            continue
+        if item.sha256 in files:
             n_repeated += 1
-        else:
-            try:
-                kept[item.sha256] = _prepare_one(
-                    item.path, item.sha256, item.pixels, framing=framing, white_level=white_level, store=store
-                )
-            except ImageError as error:
-                broken.append(Unreadable(item.path, f"{item.path.name}: {error.message}"))
+            continue
+        try:
+            image = to_uint8_rgb(item.pixels, white_level=white_level)
+        except ImageError as error:
+            broken.append(Unreadable(item.path, f"{item.path.name}: {error.message}"))
+            continue
+        files.add(item.sha256)
+        canvas = framing.frame(image)
+        picture = _picture_sha256(canvas)
+        if picture in kept:
+            n_repeated += 1
+            continue
+        kept[picture] = PreparedImage(
+            path=item.path,
+            sha256=item.sha256,
+            stored=store.keep(canvas),
+            small=small_gray(image),
+            appearance=measure_appearance(image, original_size=(item.pixels.shape[0], item.pixels.shape[1])),
+        )
     if len(kept) < MIN_FIT_IMAGES:
         raise TooFewImages(
             f"{len(kept)} distinct readable images of {len(paths)} files, expected at least {MIN_FIT_IMAGES}; "
@@ -166,6 +189,7 @@ def fit_version(
             "n_repeated": goods.n_repeated,
             "n_unreadable": len(goods.unreadable),
             "fit_images_sha256": [image.sha256 for image in learned],
+            "fit_pictures_sha256": [image.picture_sha256 for image in learned],
             "reference_images_sha256": [image.sha256 for image in in_reference],
             "fpr_budget": fpr_budget,
             "halfsigma": __version__,
@@ -222,14 +246,7 @@ def _warm(context: FitContext, version: DetectorVersion, images: Sequence[Prepar
     return replace(context, warm_start=version.model, seen=seen)
 
 
-def _prepare_one(
-    path: Path, sha256: str, pixels: Pixels, *, framing: Framing, white_level: int, store: CanvasStore
-) -> PreparedImage:
-    image = to_uint8_rgb(pixels, white_level=white_level)
-    return PreparedImage(
-        path=path,
-        sha256=sha256,
-        stored=store.keep(framing.frame(image)),
-        small=small_gray(image),
-        appearance=measure_appearance(image, original_size=(pixels.shape[0], pixels.shape[1])),
-    )
+def _picture_sha256(canvas: NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(repr(canvas.shape).encode())
+    digest.update(np.ascontiguousarray(canvas).data)
+    return digest.hexdigest()

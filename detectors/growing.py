@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.calibration import threshold_with_defects
+from detectors.calibration import n_taken_for_defects, threshold_with_defects
 from detectors.fit import GoodImages
 from detectors.photographs.canvases import Canvases
 from detectors.photographs.covariates import COVARIATE_NAMES
@@ -35,18 +35,19 @@ def grow_version(
 
     The mean image that positions are measured against, and the responses, stay the version's. In the reference the added
     images come last; ``n_added`` in the provenance says how many they are. What the version took for defects in its reference
-    stays that.
+    stays that, unless it is added.
 
     Args:
         version: of a family that grows.
-        goods: further good images; none of them was fitted on.
+        goods: further good images; a picture that was fitted on, in these or other bytes, is left out. Versions that an earlier
+            halfsigma fitted know their files alone.
         known_files: SHA-256 → file of images of the version's reference; those that are gone or altered are left out.
         fpr_budget: accepted share of rejected good images.
         seed: of the folds.
         progress: told of each step.
 
     Raises:
-        DetectorError: the family does not grow, or an image was fitted on before.
+        DetectorError: the family does not grow, or every image was fitted on before.
     """
     model = version.model
     if not isinstance(model, Growing):
@@ -55,11 +56,14 @@ def grow_version(
             hint="fit the line again on all of its good images; patchcore and padim grow",
         )
     fitted = list(cast("Iterable[str]", version.provenance["fit_images_sha256"]))
-    repeated = {image.sha256 for image in goods.prepared} & set(fitted)
-    if repeated:
-        raise DetectorError(f"{len(repeated)} of the images are in the version already", hint="give others")
+    pictures = {image.sha256: image.picture_sha256 for image in goods.prepared}
+    known_pictures = list(cast("Iterable[str]", version.provenance.get("fit_pictures_sha256", ())))
+    before = {*fitted, *known_pictures}
+    added = [image for image in goods.prepared if not before & {image.sha256, pictures[image.sha256]}]
+    if not added:
+        raise DetectorError(f"{len(goods.prepared)} of the images are in the version already", hint="give others")
     reference = list(cast("Iterable[str]", version.provenance["reference_images_sha256"]))
-    fresh = [image.sha256 for image in goods.prepared]
+    fresh = [image.sha256 for image in added]
     known = Known(
         len(fitted),
         version.reference_scores,
@@ -67,18 +71,21 @@ def grow_version(
         _known(version, reference, known_files, progress=progress),
     )
     grown = model.grow(
-        Canvases([image.stored for image in goods.prepared]),
+        Canvases([image.stored for image in added]),
         known=known,
         context=FitContext(seed=seed, progress=progress),
     )
     kept = ~np.isin(np.array(reference)[grown.known_index], fresh)  # held back before, learned from now
     known_index = grown.known_index[kept]
     scores = np.concatenate([grown.known_scores[kept], grown.fresh_scores])
-    measured = [each.appearance | measure_position(each.small, version.template) for each in goods.prepared]
+    n_defects = n_taken_for_defects(
+        version.reference_scores[known_index], version.threshold.value, fpr_budget=version.fpr_budget
+    )
+    measured = [each.appearance | measure_position(each.small, version.template) for each in added]
     return replace(
         version,
         model=grown.model,
-        threshold=threshold_with_defects(scores, version.n_taken_for_defects, fpr_budget=fpr_budget),
+        threshold=threshold_with_defects(scores, n_defects, fpr_budget=fpr_budget),
         reference_scores=scores,
         reference_covariates={
             name: np.concatenate([version.reference_covariates[name][known_index], [each[name] for each in measured]])
@@ -91,6 +98,7 @@ def grow_version(
             "n_fit": len(fitted) + len(fresh),
             "n_added": len(fresh),
             "fit_images_sha256": fitted + fresh,
+            "fit_pictures_sha256": known_pictures + [pictures[sha256] for sha256 in fresh],
             "reference_images_sha256": [reference[i] for i in known_index] + fresh,
             "fpr_budget": fpr_budget,
             "halfsigma": __version__,

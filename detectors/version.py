@@ -59,10 +59,14 @@ class DetectorVersion:
     responses: tuple[Response, ...] = ()
 
     @property
+    def fpr_budget(self) -> float:
+        """For which the threshold was chosen."""
+        return cast("float", self.provenance.get("fpr_budget", self.threshold.promised_fpr))
+
+    @property
     def n_taken_for_defects(self) -> int:
         """Of the reference's images, above the threshold."""
-        budget = cast("float", self.provenance.get("fpr_budget", self.threshold.promised_fpr))
-        return n_taken_for_defects(self.reference_scores, self.threshold.value, fpr_budget=budget)
+        return n_taken_for_defects(self.reference_scores, self.threshold.value, fpr_budget=self.fpr_budget)
 
     @property
     def good_scores(self) -> NDArray[np.float64]:

@@ -33,6 +33,8 @@ CANVAS = "canvas"
 
 _FILE = "backbone"
 _TORCH_FILE = "backbone.safetensors"
+_ONE_AT_A_TIME = threading.RLock()
+"""The process's, as is what it guards: torch's switch for TF32."""
 _TRACED_SIDE_PX = 256
 """Any multiple of 32 gives the same graph: "same" padding of even sizes does not depend on the size."""
 
@@ -266,6 +268,19 @@ class _OneByOne:
         return map(self.compute, canvases)
 
 
+@contextmanager
+def _exactly() -> Iterator[None]:
+    """One canvas of all runtimes at a time, without gradients, and in float32 throughout.
+
+    TF32 keeps ten bits of a float32's mantissa: "f32" would be said in the record, and not be so.
+    """
+    import torch
+
+    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    with _ONE_AT_A_TIME, exact, torch.inference_mode():
+        yield
+
+
 class TorchRuntime:
     """The same patch features in torch: on a GPU when there is one, else on the CPU."""
 
@@ -279,7 +294,6 @@ class TorchRuntime:
         self._architecture = architecture
         self._taps = backbone.taps
         self._neighbourhood = neighbourhood
-        self._one_at_a_time = threading.RLock()
         self.map_names = map_names(backbone)
 
     def features(self, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -302,7 +316,7 @@ class TorchRuntime:
         module = cast("torch.nn.Module", head.module).to(self._device)
 
         def compute(canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-            with self._exactly():
+            with _exactly():
                 given = self._maps(canvas) if set(head.inputs) - {CANVAS} else {}
                 given[CANVAS] = torch.from_numpy(canvas)[None].to(self._device)
                 found = module(*(given[name] for name in head.inputs))
@@ -314,21 +328,9 @@ class TorchRuntime:
     def _maps(self, canvas: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
         import torch
 
-        with self._exactly():  # the module's hooks hold one canvas's maps
+        with _exactly():  # the module's hooks hold one canvas's maps
             found = self._module(torch.from_numpy(canvas)[None].to(self._device))
         return dict(zip(self.map_names, found, strict=True))
-
-    @contextmanager
-    def _exactly(self) -> Iterator[None]:
-        """One canvas at a time, without gradients, and in float32 throughout.
-
-        TF32 keeps ten bits of a float32's mantissa: "f32" would be said in the record, and not be so. The switch is the process's.
-        """
-        import torch
-
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with self._one_at_a_time, exact, torch.inference_mode():
-            yield
 
     def save(self, folder: Path) -> dict[str, object]:
         import torch

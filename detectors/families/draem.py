@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from detectors.backbones.head import load_arrays, not_of
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.calibration import hold_out
+from detectors.calibration import evenly, hold_out
 from detectors.defects.simulated import Float, spoil
-from detectors.learning.learned_maps import learned_from, moments
+from detectors.learning.learned_maps import moments
+from detectors.learning.memory import first_maps, learned_from, n_affordable, released
 from detectors.learning.trained import TrainedDetector, TrainedSettings
 from detectors.learning.training import Plan, identity_of, seeded, train
 from detectors.protocol import FitContext, Fitted, Progress, common_size
@@ -78,30 +79,32 @@ class Draem(TrainedDetector):
         from detectors.learning.networks.draem_features import feature_loss
 
         parts = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
-        learned = learned_from(parts.fitted, seed=context.seed)
-        raw: list[tuple[NDArray[np.float32], ...]] = []
-        for found in runtime.stream((canvases[index] for index in learned), cls.inputs):
-            context.progress("features", len(raw), len(learned))
-            raw.append(found)
-        settings = DraemSettings(common_size(canvases), channels=(raw[0][0].shape[-1], raw[0][1].shape[-1]))
+        fine, coarse = first_maps(canvases, runtime, cls.inputs)
+        settings = DraemSettings(common_size(canvases), channels=(fine.shape[-1], coarse.shape[-1]))
         with seeded(context.seed):
             module = cls.build(settings)
         if context.warm_start is not None and not_of(module, context.warm_start.arrays()):
             # of an earlier halfsigma, whose networks were others
             return cls.fit(canvases, runtime=runtime, context=replace(context, warm_start=None))
+        most = n_affordable([fine, coarse])
+        learned = learned_from(parts.fitted, most=most, seed=context.seed)
+        raw: list[Sequence[NDArray[np.float32]]] = []
+        for found in runtime.stream((canvases[index] for index in learned), cls.inputs):
+            context.progress("features", len(raw), len(learned))
+            raw.append(found)
+        good = [moments(each[number] for each in raw) for number in range(len(cls.inputs))]
         if context.warm_start is not None:
             load_arrays(module, context.warm_start.arrays())
-        for standardise, stage in zip(module.standardise, zip(*raw, strict=True), strict=True):
+        for standardise, of_stage in zip(module.standardise, good, strict=True):
             if context.warm_start is None:
-                standardise.learn(moments(stage))
+                standardise.learn(of_stage)
             else:
-                standardise.follow(moments(stage))
+                standardise.follow(of_stage)
         rng = np.random.default_rng([context.seed, len(canvases)])
-        examples = Examples(module, canvases, learned, raw, runtime)
-        del raw
-        examples.spoil(SPOILT if context.warm_start is None else SPOILT_WARM, rng, context.progress)
-        kept = parts.validation
-        of_kept = list(runtime.stream((canvases[i] for i in kept), cls.inputs))
+        examples = Examples(module, canvases, learned, released(raw), runtime)
+        examples.spoil(min(most, SPOILT if context.warm_start is None else SPOILT_WARM), rng, context.progress)
+        kept = evenly(parts.validation, most)
+        of_kept = runtime.stream((canvases[i] for i in kept), cls.inputs)
         held_out = Examples(module, canvases, kept, of_kept, runtime)
         held_out.spoil(_SPOILT_TO_VALIDATE, rng, context.progress)
         looked_at = [held_out.draw(rng) for _ in range(2 * _SPOILT_TO_VALIDATE // BATCH)]
@@ -152,7 +155,7 @@ class Examples:
         module: FeatureDraem,
         canvases: Sequence[NDArray[np.uint8]],
         of: NDArray[np.int64],
-        maps: Sequence[Sequence[NDArray[np.float32]]],
+        maps: Iterable[Sequence[NDArray[np.float32]]],
         runtime: FeatureRuntime,
     ) -> None:
         """``maps`` are those of ``canvases[i]`` for each i in ``of``, as `Draem.inputs` names them."""

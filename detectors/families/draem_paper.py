@@ -19,6 +19,7 @@ from detectors.calibration import hold_out
 from detectors.defects.simulated import Float, simulate
 from detectors.learning.trained import TrainedDetector, TrainedSettings
 from detectors.learning.training import Plan, identity_of, seeded, train
+from detectors.photographs.canvases import Chosen
 from detectors.protocol import FitContext, Fitted, common_size
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ class DraemPaper(TrainedDetector):
             return draem_loss(good, rebuilt, mask[:, 0], logits)
 
         rng = np.random.default_rng([context.seed, len(canvases)])
-        kept = [canvases[i] for i in held_out.validation]
+        kept = Chosen(canvases, held_out.validation)
         looked_at = [_draw(kept, side=side, rng=rng) for _ in range(_VALIDATED)]
-        fitted = [canvases[i] for i in held_out.fitted]
+        fitted = Chosen(canvases, held_out.fitted)
         train(
             module,
             WARM if context.warm_start is not None else FROM_SCRATCH,

@@ -6,7 +6,7 @@ arithmetic, and the paper trains 70,000 steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,6 +19,7 @@ from detectors.calibration import hold_out
 from detectors.learning import distillation
 from detectors.learning.trained import TrainedDetector, TrainedSettings
 from detectors.learning.training import Plan, identity_of, seeded, train
+from detectors.photographs.canvases import Chosen
 from detectors.protocol import FitContext, Fitted, common_size
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class EfficientAdSmall(TrainedDetector):
         from detectors.learning.networks.pdn import SIDE_PX, standardised
 
         parts = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
-        learned, reference = ([canvases[i] for i in part] for part in (parts.fitted, parts.reference))
+        learned, reference = (Chosen(canvases, part) for part in (parts.fitted, parts.reference))
         strange = strangers((SIDE_PX, SIDE_PX), seed=context.seed)
         with seeded(context.seed):
             module = cls.build(PaperSettings()).to(memory_format=torch.channels_last)
@@ -90,13 +91,14 @@ class EfficientAdSmall(TrainedDetector):
             else:
                 distillation.distil_teacher(
                     module.teacher,
-                    [*learned, *strange],
+                    learned,
                     reference[:MOST_VALIDATED],
                     prepared=lambda canvas: standardised(pixels(canvas)),
                     runtime=runtime,
                     context=context,
+                    strangers=strange,
                 )
-            _normalise_teacher(module, [pixels(canvas) for canvas in learned])
+            _normalise_teacher(module, (pixels(canvas) for canvas in learned))
 
         def loss(rng: np.random.Generator) -> torch.Tensor:
             image, other, stranger = (
@@ -137,7 +139,7 @@ def _maps(module: PaperNetwork, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
     return module.maps(module.described(pixels), pixels)
 
 
-def _normalise_teacher(module: PaperNetwork, images: Sequence[torch.Tensor]) -> None:
+def _normalise_teacher(module: PaperNetwork, images: Iterable[torch.Tensor]) -> None:
     """Mean and deviation of each of the teacher's channels over the good images."""
     import torch
 

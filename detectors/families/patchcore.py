@@ -14,20 +14,16 @@ from numpy.typing import NDArray
 
 from detectors.backbones.runtime import CanvasNetwork, CanvasSize, FeatureRuntime
 from detectors.backbones.tracing import PATCHES
-from detectors.calibration import fold_of
+from detectors.calibration import MIN_FOLDS, fold_of, n_folds_of
 from detectors.patches.aggregation import TOP_SHARE, top_mean
 from detectors.patches.bank import MemoryBank
 from detectors.patches.coreset import greedy_coreset
 from detectors.patches.patch_heads import nearest_head
 from detectors.patches.streamed_bank import BuiltBank, stream_bank
-from detectors.patches.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
+from detectors.patches.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection, thinned
 from detectors.protocol import FitContext, Fitted, Grown, ImageScore, Known, common_size
 from halfsigma import DetectorError
 
-MIN_FOLDS, MAX_FOLDS = 10, 30
-IMAGES_TIMES_FOLDS = 3000
-"""A fold's bank lacks 1/K of the images, which lifts its scores; the fewer the images, the cheaper a bank, so the more
-folds. benchmarks/closed_loop_on_tiles.py measures what remains: 0.00 SD with 300 images, +0.01 to +0.06 with 100."""
 HELD_FEATURES_BYTES = 400_000_000
 """Features of more bytes are streamed. Held, they need three times as much: 1,280 images of 256 px, 320 of 512 px."""
 MAX_GROWTH = 2.0
@@ -94,7 +90,7 @@ class PatchCore:
             settings: by default `PatchCoreSettings`.
         """
         settings = replace(settings or PatchCoreSettings(), canvas_size=common_size(canvases))
-        n_folds = int(np.clip(IMAGES_TIMES_FOLDS // len(canvases), MIN_FOLDS, min(MAX_FOLDS, len(canvases))))
+        n_folds = n_folds_of(len(canvases))
         folds = fold_of(len(canvases), n_folds=n_folds, rng=np.random.default_rng(context.seed))
         members = [np.flatnonzero(folds == fold) for fold in range(n_folds)]
         first = runtime.features(canvases[0])
@@ -235,7 +231,7 @@ def _build_at_once(
 
 def _moments_of(raw: Sequence[NDArray[np.float32]], members: Sequence[NDArray[np.int64]]) -> list[PatchMoments]:
     step = max(1, sum(map(len, raw)) // MAX_FITTED_PATCHES)
-    return [PatchMoments.of(np.concatenate([raw[i] for i in fold])[::step]) for fold in members]
+    return [PatchMoments.of(thinned(np.concatenate([raw[i] for i in fold]), step)) for fold in members]
 
 
 def _build_bank(patches: NDArray[np.float32], settings: PatchCoreSettings, *, seed: int) -> NDArray[np.float32]:

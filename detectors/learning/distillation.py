@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,7 @@ def distil_teacher(
     prepared: Callable[[NDArray[np.uint8]], torch.Tensor],
     runtime: FeatureRuntime,
     context: FitContext,
+    strangers: Sequence[NDArray[np.uint8]] = (),
     steps: int = PLAN.steps,
 ) -> None:
     """Teach the network to say what the backbone says, place by place, mean squared error over all channels.
@@ -89,17 +91,23 @@ def distil_teacher(
         prepared: a canvas as the teacher reads it, (1, 3, 256, 256).
         runtime: the frozen backbone.
         context: seed, progress, checkpoints.
+        strangers: to learn from as well.
         steps: at most.
     """
     import torch
     from torch.nn import functional
+
+    n_images = len(canvases) + len(strangers)
+
+    def image(index: int) -> NDArray[np.uint8]:
+        return canvases[index] if index < len(canvases) else strangers[index - len(canvases)]
 
     channels = list(teacher.state_dict().values())[-1].shape[0]
     n_given = runtime.features(canvases[0]).shape[-1]
     # More channels than the backbone has: spread by an isometry, so that distances stay what they are.
     square = np.random.default_rng(context.seed).normal(size=(max(channels, n_given),) * 2)
     spread = torch.from_numpy(np.linalg.qr(square)[0][:channels, :n_given].astype(np.float32))
-    few = np.concatenate([runtime.features(canvas).reshape(-1, n_given) for canvas in canvases[:50]])
+    few = np.concatenate([runtime.features(image(i)).reshape(-1, n_given) for i in range(min(n_images, 50))])
     mean, sd = (torch.from_numpy(each) for each in (few.mean(axis=0), few.std(axis=0) + 1e-3))
 
     def target(canvas: NDArray[np.uint8]) -> torch.Tensor:
@@ -118,9 +126,9 @@ def distil_teacher(
     train(
         teacher.requires_grad_(True),
         replace(PLAN, steps=steps),
-        loss=lambda rng: error([canvases[i] for i in rng.choice(len(canvases), BATCH)]),
+        loss=lambda rng: error([image(i) for i in rng.choice(n_images, BATCH)]),
         validate=lambda: float(np.mean([error([image]).item() for image in held_out])),
         context=context,
-        identity=identity_of([*canvases, *held_out], runtime, "efficientad teacher", len(held_out)),
+        identity=identity_of(chain(canvases, strangers, held_out), runtime, "efficientad teacher", len(held_out)),
     )
     teacher.requires_grad_(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from detectors.backbones.head import load_arrays
 from detectors.backbones.runtime import CanvasSize, FeatureRuntime
 from detectors.backbones.tracing import PATCHES
-from detectors.learning.learned_maps import moments
 from detectors.learning.networks.compact import CompactNetwork
 from detectors.learning.training import seeded
+from detectors.patches.whitening import PatchMoments
 
 if TYPE_CHECKING:
     import torch
@@ -58,19 +59,25 @@ def strangers(size: CanvasSize, *, seed: int) -> list[NDArray[np.uint8]]:
     return found
 
 
-class Batches:
-    """Images of one size together, as torch wants them: what the teacher says, and what the student reads."""
+def prepared(module: CompactNetwork, features: Iterable[Features]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Of each image what the teacher says, and what the student reads, (1, channels, rows, columns)."""
+    import torch
 
-    def __init__(self, module: CompactNetwork, features: Sequence[Features]) -> None:
-        import torch
-
-        self.n_images = len(features)
-        self._of_size: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    for each in features:
+        target, stage = (torch.from_numpy(array)[None] for array in (each.patches, each.stage))
         with torch.inference_mode():
-            for each in features:
-                target, stage = (torch.from_numpy(array)[None] for array in (each.patches, each.stage))
-                pair = (module.target(target)[0].clone(), module.prepared(stage)[0].clone())
-                self._of_size.setdefault(each.patches.shape, []).append(pair)
+            pair = module.target(target), module.prepared(stage)
+        yield pair
+
+
+class Batches:
+    """Images of one size together, as `prepared` gives them."""
+
+    def __init__(self, module: CompactNetwork, features: Iterable[Features]) -> None:
+        self._of_size: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        for target, stage in prepared(module, features):
+            self._of_size.setdefault(tuple(target.shape), []).append((target[0].clone(), stage[0].clone()))
+        self.n_images = sum(map(len, self._of_size.values()))
         self._sizes = list(self._of_size)
         self._shares = np.array([len(self._of_size[size]) for size in self._sizes]) / self.n_images
 
@@ -79,30 +86,49 @@ class Batches:
         images = self._of_size[self._sizes[rng.choice(len(self._sizes), p=self._shares)]]
         return _stacked([images[i] for i in rng.choice(len(images), min(BATCH, len(images)), replace=False)])
 
-    def all(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def all(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every image once, of one size together, at most `BATCH` at a time."""
-        return [
-            _stacked(images[start : start + BATCH])
-            for images in self._of_size.values()
-            for start in range(0, len(images), BATCH)
-        ]
+        for images in self._of_size.values():
+            for start in range(0, len(images), BATCH):
+                yield _stacked(images[start : start + BATCH])
+
+    def one_by_one(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, as `prepared` gives it."""
+        for images in self._of_size.values():
+            for target, stage in images:
+                yield target[None], stage[None]
+
+
+def moments_of(features: Iterable[Features]) -> tuple[PatchMoments, PatchMoments]:
+    """Of all patches, and of all positions of the stage's maps."""
+    return joined(_moments_of_one(each) for each in features)
+
+
+def joined(parts: Iterable[tuple[PatchMoments, PatchMoments]]) -> tuple[PatchMoments, PatchMoments]:
+    """Of the images of all parts."""
+    return reduce(lambda one, other: (one[0] + other[0], one[1] + other[1]), parts)
 
 
 def build(
-    fitted: Sequence[Features], *, ratio: int, seed: int, warm: Mapping[str, NDArray[np.float32]] | None
+    good: tuple[PatchMoments, PatchMoments], *, ratio: int, seed: int, warm: Mapping[str, NDArray[np.float32]] | None
 ) -> CompactNetwork:
     """The network before its training: the teacher's components, or all that the warm start has learned.
 
     The teacher of a warm start stays, as does what the student reads, with the new images brought to where the former ones lay:
     of another one the student would have to learn everything anew.
+
+    Args:
+        good: of the images that are learned from, as `moments_of` gives them.
+        ratio: how many times finer the stage is than the patches.
+        seed: of what is drawn.
+        warm: the arrays of another network of these channels.
     """
     import torch
 
-    channels, stage_channels = fitted[0].patches.shape[-1], fitted[0].stage.shape[-1]
+    patches, stages = good
     with seeded(seed):
-        module = CompactNetwork(patch_channels=channels, stage_channels=stage_channels, ratio=ratio)
+        module = CompactNetwork(patch_channels=len(patches.total), stage_channels=len(stages.total), ratio=ratio)
     module.to(memory_format=torch.channels_last)  # as the CPU's convolutions want it
-    patches, stages = (moments(maps) for maps in zip(*((each.patches, each.stage) for each in fitted), strict=True))
     if warm is None:
         module.teacher.learn_components(patches)
         module.inputs.learn(stages)
@@ -124,12 +150,30 @@ def set_scales(module: CompactNetwork, learned: Batches, held_out: Batches) -> N
     with torch.inference_mode():
         squares = torch.zeros_like(module.weight)
         for target, stage in learned.all():
-            error = (target - module.imitation(module.student(stage))).square()
-            squares += error.mean(dim=(2, 3)).sum(dim=0) / learned.n_images
-        module.weight.copy_(1.0 / (squares + _LEAST_SQUARE))
+            squares += squared_errors(module, target, stage).sum(dim=0) / learned.n_images
+        set_weight(module, squares)
+    set_map_scales(module, held_out.all())
+
+
+def squared_errors(module: CompactNetwork, target: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
+    """Of each component, the mean over an image of what the student gets wrong: (n, channels)."""
+    found: torch.Tensor = (target - module.imitation(module.student(stage))).square().mean(dim=(2, 3))
+    return found
+
+
+def set_weight(module: CompactNetwork, squares: torch.Tensor) -> None:
+    """From the components' mean squared errors on good images, (channels,)."""
+    module.weight.copy_(1.0 / (squares + _LEAST_SQUARE))
+
+
+def set_map_scales(module: CompactNetwork, good: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """From both maps of good images, given as targets and stages."""
+    import torch
+
+    with torch.inference_mode():
         maps = [
             (module.local_map(target, described), module.whole_map(stage, described))
-            for target, stage in held_out.all()
+            for target, stage in good
             for described in (module.student(stage),)
         ]
         for row, of_one_kind in enumerate(zip(*maps, strict=True)):
@@ -142,3 +186,8 @@ def _stacked(images: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch
 
     targets, inputs = (torch.stack(each) for each in zip(*images, strict=True))
     return targets, inputs.contiguous(memory_format=torch.channels_last)
+
+
+def _moments_of_one(features: Features) -> tuple[PatchMoments, PatchMoments]:
+    patches, stage = (PatchMoments.of(each.reshape(-1, each.shape[-1])) for each in (features.patches, features.stage))
+    return patches, stage

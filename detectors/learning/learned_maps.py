@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from detectors.backbones.head import load_arrays, not_of
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.calibration import hold_out
+from detectors.calibration import evenly, hold_out
+from detectors.learning.memory import first_maps, learned_from, n_affordable, released
 from detectors.learning.trained import TrainedDetector, TrainedSettings
 from detectors.learning.training import Plan, held_out_loss, identity_of, seeded, train
 from detectors.patches.whitening import PatchMoments
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 BATCH = 8
 FAR = 0.1
 """Of the champion's held-out loss. Where new goods lose more than that above it, its network has to learn them anew."""
-MOST_LEARNED = 1000
-"""Images whose maps are kept in memory while a network learns, 0.1 MB each at 256 px; of more, a seeded draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +106,28 @@ class MapDetector(TrainedDetector):
         A warm start takes over the champion's standardisation as well: its network knows no other.
         """
         held_out = hold_out(len(canvases), seed=context.seed, seen=context.seen, warm=context.warm_start is not None)
-        raw: list[list[NDArray[np.float32]]] = []
-        for part in (learned_from(held_out.fitted, seed=context.seed), held_out.validation):
-            raw.append([])
-            for found, *_ in runtime.stream((canvases[index] for index in part), cls.inputs):
-                context.progress("features", len(raw[-1]), len(part))
-                raw[-1].append(found)
-        chosen = replace(settings or MapSettings(), canvas_size=common_size(canvases), channels=raw[0][0].shape[-1])
+        (first,) = first_maps(canvases, runtime, cls.inputs)
+        chosen = replace(settings or MapSettings(), canvas_size=common_size(canvases), channels=first.shape[-1])
         with seeded(context.seed):
             module: Any = cls.build(chosen)
         if context.warm_start is not None and not_of(module, context.warm_start.arrays()):
             # of an earlier halfsigma, whose networks were others
             return cls.fit(canvases, runtime=runtime, context=replace(context, warm_start=None), settings=settings)
+        most = n_affordable([first])
+        raw: list[list[NDArray[np.float32]]] = []
+        for part in (
+            learned_from(held_out.fitted, most=most, seed=context.seed),
+            evenly(held_out.validation, most),
+        ):
+            raw.append([])
+            for found, *_ in runtime.stream((canvases[index] for index in part), cls.inputs):
+                context.progress("features", len(raw[-1]), len(part))
+                raw[-1].append(found)
         if context.warm_start is None:
             module.standardise.learn(moments(raw[0]))
         else:
             load_arrays(module, context.warm_start.arrays())
-        fitted, kept = (_standardised(module, part) for part in raw)
-        del raw
+        fitted, kept = (_standardised(module, released(part)) for part in raw)
 
         def validate() -> float:
             found = [(float(cls.loss(module, maps)), len(maps)) for maps in kept.batches(BATCH)]
@@ -153,19 +156,12 @@ class MapDetector(TrainedDetector):
         return cls.warm_from_far
 
 
-def learned_from(fitted: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
-    """The images that are learned from: all that are fitted on, or a draw of `MOST_LEARNED`, in order."""
-    if len(fitted) <= MOST_LEARNED:
-        return fitted
-    return np.sort(np.random.default_rng(seed).choice(fitted, MOST_LEARNED, replace=False))
-
-
-def moments(raw: Sequence[NDArray[np.float32]]) -> PatchMoments:
+def moments(raw: Iterable[NDArray[np.float32]]) -> PatchMoments:
     """Of all positions of all images, (rows, columns, channels) each."""
     return reduce(operator.add, (PatchMoments.of(each.reshape(-1, each.shape[-1])) for each in raw))
 
 
-def _standardised(module: Any, raw: Sequence[NDArray[np.float32]]) -> StandardMaps:
+def _standardised(module: Any, raw: Iterable[NDArray[np.float32]]) -> StandardMaps:
     import torch
 
     with torch.no_grad():

@@ -74,11 +74,16 @@ class TrainedDetector(ABC):
         held_out: HeldOut,
     ) -> Fitted[Self]:
         """The trained module as a detector, and its scores of the images that were held out."""
-        head = Head.of(module, inputs=cls.inputs_of(settings), runtime=runtime)
-        model = cls(runtime, head, module_arrays(module), settings)
+        model = cls.trained(module, runtime=runtime, settings=settings)
         maps = model._network.stream(canvases[i] for i in held_out.reference)
         scores = np.array([model._scored(each).score for (each,) in maps])
         return Fitted(model, held_out.reference, scores)
+
+    @classmethod
+    def trained(cls, module: torch.nn.Module, *, runtime: FeatureRuntime, settings: TrainedSettings) -> Self:
+        """The trained module as a detector."""
+        head = Head.of(module, inputs=cls.inputs_of(settings), runtime=runtime)
+        return cls(runtime, head, module_arrays(module), settings)
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         (anomaly_map,) = self._network(canvas)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,14 +153,15 @@ def train(
     return Training(state.step, tuple(state.validated))
 
 
-def identity_of(canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime, *parts: object) -> str:
+def identity_of(canvases: Iterable[NDArray[np.uint8]], runtime: FeatureRuntime, *parts: object) -> str:
     """A hash of the images and of what else decides a training: the backbone by what it says of the first image, ``parts``
     by their ``repr``, and the versions of halfsigma and torch, whose losses and examples may be others."""
     import torch
 
     digest = hashlib.sha256(repr((__version__, torch.__version__, *parts)).encode())
-    digest.update(np.ascontiguousarray(runtime.features(canvases[0])).data)
-    for canvas in canvases:
+    for index, canvas in enumerate(canvases):
+        if index == 0:
+            digest.update(np.ascontiguousarray(runtime.features(canvas)).data)
         digest.update(repr(canvas.shape).encode())
         digest.update(np.ascontiguousarray(canvas).data)
     return digest.hexdigest()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from detectors.patches.aggregation import top_mean
 from detectors.patches.bank import MemoryBank
 from detectors.patches.coreset import greedy_coreset
-from detectors.patches.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection
+from detectors.patches.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection, thinned
 from detectors.protocol import Progress
 
 PART_PATCHES = 100_000
@@ -80,7 +80,7 @@ def stream_bank(
             patches = np.concatenate(list(_flat(canvases, part, features)))
             done += len(part)
             progress("features", done, len(canvases))
-            of_fold.append(PatchMoments.of(patches[::step]))
+            of_fold.append(PatchMoments.of(thinned(patches, step)))
             kept.append(patches[greedy_coreset(patches, min(bank_size, len(patches)), seed=seed)])
         moments.append(reduce(operator.add, of_fold))
         picks.append(np.concatenate(kept))

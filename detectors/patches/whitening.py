@@ -10,6 +10,20 @@ from numpy.typing import NDArray
 
 MAX_FITTED_PATCHES = 200_000
 """Covariances of 400 channels are known to a fraction of a per cent from this many patches."""
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+def thinned(patches: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """One patch of each ``step`` consecutive ones, (n, channels).
+
+    A stride would read the same columns of every image's grid where the two have a divisor. So the place within a step
+    changes, by the golden ratio, which is near no fraction; it needs neither the grids, which may differ, nor a seed.
+    """
+    if step == 1:
+        return patches
+    starts = np.arange(0, len(patches), step)
+    places = starts + (step * (np.arange(len(starts)) * _GOLDEN % 1.0)).astype(np.int64)
+    return patches[places[places < len(patches)]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +91,8 @@ class PatchProjection:
     @classmethod
     def fit(cls, patches: NDArray[np.float32], *, dimensions: int) -> PatchProjection:
         """Principal components of (n, channels) float32 ``patches``, of at most `MAX_FITTED_PATCHES` of them."""
-        return cls.of(PatchMoments.of(patches[:: max(1, len(patches) // MAX_FITTED_PATCHES)]), dimensions=dimensions)
+        step = max(1, len(patches) // MAX_FITTED_PATCHES)
+        return cls.of(PatchMoments.of(thinned(patches, step)), dimensions=dimensions)
 
     def apply(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, channels) → (n, dimensions) float32."""

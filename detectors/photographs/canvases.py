@@ -131,3 +131,22 @@ class Canvases(Sequence[NDArray[np.uint8]]):
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (each.load() for each in self._stored)
+
+
+class Chosen(Sequence[NDArray[np.uint8]]):
+    """Some canvases of a sequence, each loaded when it is asked for."""
+
+    def __init__(self, canvases: Sequence[NDArray[np.uint8]], indices: NDArray[np.int64]) -> None:
+        self._canvases, self._indices = canvases, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Chosen: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Chosen:
+        if isinstance(index, slice):
+            return Chosen(self._canvases, self._indices[index])
+        return self._canvases[int(self._indices[index])]

@@ -51,6 +51,10 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _SIXTEEN_BIT_RAW = re.compile(r";16[BLN]")
 """Without a letter for the order of bytes it is 16 bits for three colours."""
 _TIFF_BITS, _TIFF_PLANES, _APART = 258, 284, 2
+_SCALED_AT_ONCE = 2**20
+"""Values of 16 bits, as floating-point numbers."""
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+"""What Pillow raises."""
 _SIXTEEN_BIT_GRAY = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -171,8 +175,7 @@ def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
                 "a 16-bit image, but the line was fitted on 8-bit ones",
                 hint="set the camera back to 8 bits, or fit the line again on 16-bit images",
             )
-        scaled = np.minimum(pixels.astype(np.float32) * (255.0 / white_level), 255.0)
-        eight = np.rint(scaled).astype(np.uint8)
+        eight = _scaled_to_8_bits(pixels, white_level=white_level)
     else:
         eight = pixels.astype(np.uint8, copy=False)
     if eight.ndim == 2:
@@ -180,9 +183,27 @@ def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(eight)
 
 
+def _scaled_to_8_bits(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
+    eight = np.empty(pixels.shape, np.uint8)
+    step = max(1, _SCALED_AT_ONCE // pixels[0].size)
+    for start in range(0, len(pixels), step):
+        rows = pixels[start : start + step].astype(np.float32)
+        eight[start : start + step] = np.rint(np.minimum(rows * (255.0 / white_level), 255.0))
+    return eight
+
+
 def open_image(source: Path | io.BytesIO) -> Image.Image:
     """Pillow's image of a file of one of the formats that are read, its pixels not decoded yet."""
     return Image.open(source, formats=_FORMATS)
+
+
+def n_pixels_in(path: Path) -> int:
+    """As the file's header says; 0 where it says nothing, and reading it in full will say what is wrong with it."""
+    try:
+        with open_image(path) as image:
+            return image.width * image.height
+    except _DAMAGED:
+        return 0
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -208,7 +229,7 @@ def _decode(data: bytes, *, name: str) -> tuple[Pixels, datetime | None]:
         raise ImageError(
             f"{name}: not an image, although its ending says so", hint="remove it or export it again"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except _DAMAGED as error:
         raise ImageError(f"{name}: damaged or truncated ({error})", hint="copy it again from the camera") from error
     return _pixels_of(turned, name=name), _taken_at(details)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,7 +15,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detectors.artifact import FORMAT, MANIFEST, UNSEALED, load_version, read_manifest, save_version, sealed
+from detectors.artifact import (
+    FORMAT,
+    MANIFEST,
+    UNSEALED,
+    load_version,
+    read_manifest,
+    save_version,
+    sealed,
+    verify_version,
+)
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version
@@ -165,6 +175,36 @@ def test_a_manifest_whose_threshold_was_raised_is_refused(copied: Path) -> None:
     (copied / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="manifest.json has SHA-256 .* it was altered"):
         load_version(copied)
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../version/model.safetensors", "..", "", "sub/model.safetensors"])
+def test_a_manifest_that_names_what_is_no_file_of_its_folder_is_refused(copied: Path, name: str) -> None:
+    manifest = json.loads((copied / MANIFEST).read_text())
+    path = copied / name
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    manifest["files"][name] = digest
+    (copied / MANIFEST).write_text(json.dumps(sealed(manifest)))
+    for read in (load_version, verify_version):
+        with pytest.raises(ArtifactError, match="names .*, which is no file of the version") as caught:
+            read(copied)
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_the_manifest_does_not_name_is_refused(copied: Path, name: str) -> None:
+    """It would be loaded whatever is in it."""
+    manifest = json.loads((copied / MANIFEST).read_text())
+    del manifest["files"][name], manifest["sha256"]
+    for each in (sealed(manifest), {**manifest, "format": UNSEALED}):
+        (copied / MANIFEST).write_text(json.dumps(each))
+        for read in (load_version, verify_version):
+            with pytest.raises(ArtifactError, match=f"{name} is in .*, and its manifest does not name it"):
+                read(copied)
+
+
+def test_what_a_file_system_hides_in_the_folder_is_no_matter(copied: Path, version: DetectorVersion) -> None:
+    (copied / ".nfs00000000a1b2c3").touch()
+    assert load_version(copied).threshold == version.threshold
 
 
 def test_a_version_of_the_format_before_is_still_read(copied: Path, version: DetectorVersion) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,18 @@ def test_what_is_broken_or_repeated_is_left_out_and_told(messy: Path, goods: Goo
     assert found.n_repeated == 1
     assert sorted(each.path.name for each in found.unreadable) == ["cut.png", "empty.jpg", "notes.png"]
     assert all(each.path.name in each.reason for each in found.unreadable)
+
+
+def test_the_same_picture_in_other_bytes_is_a_repeated_one(
+    good_folder: Path, goods: GoodImages, tmp_path: Path
+) -> None:
+    """Else it would stand on both sides of the cross-fit."""
+    folder = Path(shutil.copytree(good_folder, tmp_path / "twice"))
+    for path in list_images(good_folder):
+        cv2.imwrite(str(folder / f"{path.stem}.bmp"), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    found = prepare(list_images(folder), framing=Framing(96), white_level=255)
+    assert found.n_repeated == len(found.prepared) == len(goods.prepared)
+    assert {image.path.stem for image in found.prepared} == {image.path.stem for image in goods.prepared}
 
 
 def test_too_few_images_say_how_many_there_are_and_which_could_not_be_read(messy: Path) -> None:
@@ -157,6 +170,24 @@ def test_reading_ahead_holds_only_a_few_photographs_at_a_time(messy: Path, monke
     next(reader)
     assert len(started) <= READ_AHEAD
     reader.close()
+
+
+@pytest.mark.parametrize("n_waiting", [3, 0])
+def test_of_large_photographs_fewer_are_read_ahead_but_one_always_is(
+    messy: Path, monkeypatch: pytest.MonkeyPatch, n_waiting: int
+) -> None:
+    from detectors.photographs import loading
+
+    started: list[Path] = []
+    read = loading.read_photograph
+    monkeypatch.setattr(loading, "read_photograph", lambda path: (started.append(path), read(path))[1])
+    monkeypatch.setattr(loading, "WAITING_PIXELS", n_waiting * 96 * 112)
+    paths = [path for path in list_images(messy) if path.name.startswith("part")]
+    for n_used, item in enumerate(read_ahead(paths)):
+        assert item.path == paths[n_used]
+        time.sleep(0.005)
+        assert len(started) - n_used <= 1 + max(1, n_waiting)
+    assert len(started) == len(paths)
 
 
 def _ten_ms_at_256(side_px: int) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from detectors.artifact import load_version, save_version
 from detectors.backbones.runtime import FeatureRuntime
+from detectors.calibration import Doubt, conformal_threshold
 from detectors.families import patchcore
 from detectors.families.padim import Padim
 from detectors.families.patchcore import PatchCore
@@ -134,6 +135,30 @@ def test_an_image_is_not_added_twice(goods: GoodImages, version: DetectorVersion
         grow_version(version, _part(goods, 0, 5), known_files={}, fpr_budget=0.05, seed=0)
 
 
+def test_an_added_picture_that_was_fitted_on_in_other_bytes_is_left_out(
+    goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
+) -> None:
+    champion = _fit(_part(goods, 0, 30), PatchCore, runtime)
+    resaved = tuple(replace(image, sha256=f"other bytes of {image.sha256}") for image in goods.prepared[:3])
+    again = replace(goods, prepared=resaved)
+    grown = grow_version(
+        champion, replace(again, prepared=resaved + brighter.prepared), known_files={}, fpr_budget=0.05, seed=0
+    )
+    assert grown.provenance["n_added"] == len(brighter.prepared)
+    assert grown.reference_scores.size == 30 + len(brighter.prepared)
+    with pytest.raises(DetectorError, match="3 of the images are in the version already"):
+        grow_version(grown, again, known_files={}, fpr_budget=0.05, seed=0)
+
+
+def test_a_version_that_did_not_keep_its_pictures_grows(version: DetectorVersion, brighter: GoodImages) -> None:
+    older = {name: value for name, value in version.provenance.items() if name != "fit_pictures_sha256"}
+    first = grow_version(
+        replace(version, provenance=older), _part(brighter, 0, 16), known_files={}, fpr_budget=0.05, seed=0
+    )
+    assert first.provenance["n_added"] == 16
+    assert first.provenance["fit_pictures_sha256"] == [image.picture_sha256 for image in brighter.prepared[:16]]
+
+
 def test_a_bank_gains_as_many_patches_for_an_image_each_time_as_it_has(
     goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
 ) -> None:
@@ -172,3 +197,17 @@ def test_images_that_were_held_back_are_scored_as_what_they_are_and_stand_in_the
     if family is Padim:
         for place, image in enumerate(goods.prepared[25:29], start=25):
             assert grown.reference_scores[place] == pytest.approx(grown.model.score(image.canvas).score, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", [PatchCore, Padim])
+def test_images_that_were_taken_for_defects_and_are_cleared_lower_the_threshold_no_longer(
+    family: type[Detector], goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
+) -> None:
+    learned, held_back = _part(goods, 0, 25), brighter.prepared[:10]
+    doubt = Doubt(_fit(learned, family, runtime).reference_scores, n_defects=len(held_back))
+    champion = fit_version(
+        learned, family=family, runtime=runtime, fpr_budget=0.05, seed=0, held_back=held_back, doubt=doubt
+    )
+    assert champion.n_taken_for_defects == len(held_back)
+    grown = grow_version(champion, brighter, known_files=_files(goods), fpr_budget=0.05, seed=0)
+    assert grown.threshold == conformal_threshold(grown.reference_scores, fpr_budget=0.05)

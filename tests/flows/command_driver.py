@@ -19,11 +19,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import detectors.families.patchcore
+import detectors.calibration
 
-detectors.families.patchcore.MIN_FOLDS = detectors.families.patchcore.MAX_FOLDS = (
-    2  # quick, and of no matter to the command line
-)
+detectors.calibration.MIN_FOLDS = detectors.calibration.MAX_FOLDS = 2  # quick, and of no matter to the command line
 
 
 @contextmanager

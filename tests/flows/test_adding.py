@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from detectors.families import patchcore
+from detectors import calibration
 from flows import running
 from flows.adding import request_growth
 from flows.challenger import next_step, run_retrain, run_step
@@ -40,7 +40,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, good_folder: Path) -> It
         goods = Path(shutil.copytree(good_folder, home / "goods"))
         with pytest.MonkeyPatch.context() as quick:
             for name in ("MIN_FOLDS", "MAX_FOLDS"):
-                quick.setattr(patchcore, name, 4)
+                quick.setattr(calibration, name, 4)
             for family in FAMILIES:
                 fit_line(opened, family, goods, detector=family, seed=0)
         shutil.rmtree(goods)

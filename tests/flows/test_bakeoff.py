@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from detectors import calibration
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.families import patchcore
 from detectors.families.names import FAMILIES
 from detectors.families.padim import Padim
 from detectors.photographs.images import list_images
@@ -82,7 +82,7 @@ def bakeoff(workspace: Workspace, parts: Path, flaws: Path) -> Bakeoff:
     families = {name: FAMILIES[name] for name in ("padim", "patchcore")} | {"broken": Broken}
     with pytest.MonkeyPatch.context() as quick:
         for name in ("MIN_FOLDS", "MAX_FOLDS"):
-            quick.setattr(patchcore, name, 4)
+            quick.setattr(calibration, name, 4)
         return run_bakeoff(workspace, "pad", good_folder=parts, defect_folder=flaws, minutes=MINUTES, families=families)
 
 

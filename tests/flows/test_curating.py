@@ -94,7 +94,7 @@ def station(photographs: Path, champion: Path, tmp_path: Path, monkeypatch: pyte
     settings = Settings(tmp_path, f"sqlite:///{tmp_path / 'halfsigma.db'}", "memory")
     with open_database(settings.database_url) as database:
         workspace = Workspace(settings, database, store)  # type: ignore[arg-type]
-        monkeypatch.setattr("detectors.families.patchcore.MAX_FOLDS", 10)  # quick, and of no matter here
+        monkeypatch.setattr("detectors.calibration.MAX_FOLDS", 10)  # quick, and of no matter here
         goods = {images.file_sha256(path): path for path in list_images(photographs / "goods")}
         kept = {sha256: str(workspace.vault.keep(LINE, path, sha256)) for sha256, path in goods.items()}
         with database.session() as session:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import detectors.families.patchcore
+import detectors.calibration
 from detectors.artifact import load_version
 from detectors.version import DetectorVersion
 from flows import retrain_files
@@ -33,8 +33,8 @@ def workspace(tmp_path: Path, version: DetectorVersion) -> Iterator[Workspace]:
 def test_a_retrain_neither_learns_from_a_defect_labelled_at_the_last_minute_nor_forgets_its_kind(
     workspace: Workspace, tmp_path: Path, write_night: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detectors.families.patchcore, "MIN_FOLDS", 2)
-    monkeypatch.setattr(detectors.families.patchcore, "MAX_FOLDS", 2)
+    monkeypatch.setattr(detectors.calibration, "MIN_FOLDS", 2)
+    monkeypatch.setattr(detectors.calibration, "MAX_FOLDS", 2)
     goods = see(workspace, write_night(tmp_path / "goods", N_GOODS, seed=11))
     dents = see(workspace, write_night(tmp_path / "dents", 4, seed=12, defect=True))
     label_images(workspace, LINE, list(dents), as_label="defect", kind="dent")

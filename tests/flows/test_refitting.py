@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import detectors.families.patchcore
+import detectors.calibration
 from detectors.artifact import load_version
 from detectors.calibration import Doubt, Threshold
 from detectors.fit import fit_version
@@ -33,8 +33,8 @@ N_LOOKED_AT = 3
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detectors.families.patchcore, "MIN_FOLDS", 2)
-    monkeypatch.setattr(detectors.families.patchcore, "MAX_FOLDS", 2)
+    monkeypatch.setattr(detectors.calibration, "MIN_FOLDS", 2)
+    monkeypatch.setattr(detectors.calibration, "MAX_FOLDS", 2)
     monkeypatch.setattr("flows.refitting.with_responses", lambda version, *_, **__: version)
 
 

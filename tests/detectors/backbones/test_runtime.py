@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
+import torch
 
-from detectors.backbones.runtime import FeatureRuntime, load_runtime, usable_threads
+from detectors.backbones.backbone import BackboneSpec, load_backbone
+from detectors.backbones.runtime import FeatureRuntime, TorchRuntime, load_runtime, usable_threads
 from detectors.patches.patch_heads import nearest_head
 from detectors.patches.whitening import PatchProjection
 from halfsigma import ArtifactError
@@ -167,3 +170,31 @@ def test_threads_that_score_at_once_each_get_their_own_image(
         found = list(pool.map(asked.features, canvases * 10))
     for place, features in enumerate(found):
         np.testing.assert_array_equal(features, alone[place % len(canvases)])
+
+
+def test_two_torch_runtimes_in_two_threads_leave_each_other_in_float32() -> None:
+    """The switch is the process's: whoever leaves first would turn TF32 on under the other."""
+    backbone = load_backbone(BackboneSpec())
+    first, second = (TorchRuntime(backbone, "a backbone", neighbourhood=3) for _ in range(2))
+    first_is_in, second_is_in, first_is_out = Event(), Event(), Event()
+    seen: list[bool] = []
+
+    def between(enter: Callable[[], object]) -> Callable[[torch.Tensor], list[torch.Tensor]]:
+        def module(canvas: torch.Tensor) -> list[torch.Tensor]:
+            enter()
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return [torch.zeros(1, 2, 2, 1)] * len(first.map_names)
+
+        return module
+
+    first._module = between(lambda: (first_is_in.set(), second_is_in.wait(0.3)))
+    second._module = between(lambda: (second_is_in.set(), first_is_out.wait(0.3)))
+    before = torch.backends.cudnn.allow_tf32
+    assert before
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(first.features, _canvas(64, 64))
+        one.add_done_callback(lambda _: first_is_out.set())
+        assert first_is_in.wait(10)
+        pool.submit(second.features, _canvas(64, 64)).result()
+    assert seen == [False, False]
+    assert torch.backends.cudnn.allow_tf32 == before

@@ -15,12 +15,14 @@ from torch.nn import functional
 
 from detectors.artifact import load_version, save_version
 from detectors.backbones.runtime import FeatureRuntime
+from detectors.calibration import fold_of, n_folds_of
 from detectors.families import efficientad
 from detectors.families.efficientad import EfficientAd
 from detectors.fit import GoodImages, fit_version
-from detectors.learning import imitation
+from detectors.learning import following, imitation
 from detectors.learning.networks.compact import CompactNetwork
 from detectors.learning.training import Plan
+from detectors.patches.aggregation import TOP_SHARE, top_mean
 from detectors.protocol import FitContext
 from detectors.version import DetectorVersion
 
@@ -124,7 +126,7 @@ def test_an_autoencoder_cannot_copy_what_lies_in_one_place() -> None:
 
 def test_after_scaling_the_held_out_quantiles_are_0_and_a_tenth(goods: GoodImages, runtime: FeatureRuntime) -> None:
     features = list(imitation.read([image.canvas for image in goods.prepared], runtime, "stride8"))
-    module = imitation.build(features[:20], ratio=2, seed=0, warm=None).eval()
+    module = imitation.build(imitation.moments_of(features[:20]), ratio=2, seed=0, warm=None).eval()
     learned, held_out = (imitation.Batches(module, part) for part in (features[:20], features[20:]))
     imitation.set_scales(module, learned, held_out)
     with torch.inference_mode():
@@ -140,7 +142,7 @@ def test_after_scaling_the_held_out_quantiles_are_0_and_a_tenth(goods: GoodImage
 
 def test_the_teacher_is_principal_components_on_one_scale(goods: GoodImages, runtime: FeatureRuntime) -> None:
     features = list(imitation.read([image.canvas for image in goods.prepared], runtime, "stride8"))
-    module = imitation.build(features, ratio=2, seed=0, warm=None)
+    module = imitation.build(imitation.moments_of(features), ratio=2, seed=0, warm=None)
     with torch.inference_mode():
         maps = torch.cat([module.target(torch.from_numpy(each.patches)[None]).flatten(2)[0] for each in features], 1)
         inputs = torch.cat([module.prepared(torch.from_numpy(each.stage)[None]).flatten(2)[0] for each in features], 1)
@@ -188,6 +190,7 @@ def test_a_warm_start_keeps_the_teacher_and_learns_new_light_in_fewer_steps(
     rng = np.random.default_rng(8)
     dim = [np.repeat(cv2.resize(camera(rng, gain=0.7), (96, 96))[:, :, None], 3, axis=2) for _ in range(40)]
     trainings = []
+    monkeypatch.setattr(efficientad, "FAR", -1.0)  # as if the student did not know them
     monkeypatch.setattr(efficientad, "WARM", Plan(steps=60, learning_rate=5e-4, validate_every=20))
     train = efficientad.train
     monkeypatch.setattr(efficientad, "train", lambda *a, **k: (trainings.append(train(*a, **k)), trainings[-1])[1])
@@ -201,6 +204,69 @@ def test_a_warm_start_keeps_the_teacher_and_learns_new_light_in_fewer_steps(
     before = np.mean([fitted.model.score(canvas).score for canvas in dim])
     assert warm.reference_scores.mean() < before, "the dim light is usual now"
     assert trainings[0].validated[0][1] > trainings[0].best
+
+
+def _dim(camera: Camera, n: int, *, seed: int) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(seed)
+    return [np.repeat(cv2.resize(camera(rng, gain=0.7), (96, 96))[:, :, None], 3, axis=2) for _ in range(n)]
+
+
+def test_a_student_that_still_knows_the_images_learns_nothing_and_all_new_ones_are_the_reference(
+    fitted: DetectorVersion, camera: Camera, runtime: FeatureRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efficientad, "train", None)
+    monkeypatch.setattr(efficientad, "FAR", np.inf)  # of so few images the maps are rough
+    dim, seen = _dim(camera, 60, seed=8), np.arange(60) >= 50
+    context = FitContext(warm_start=fitted.model, seen=seen)
+    followed = EfficientAd.fit(dim, runtime=runtime, context=context)
+    assert sorted(followed.reference_index.tolist()) == list(range(50))
+    arrays, before = followed.model.arrays(), fitted.model.arrays()
+    for name in before:
+        is_learned = name.startswith(("student.", "imitation.", "second.", "autoencoder.")) or name.endswith(
+            "covariance"
+        )
+        assert np.array_equal(arrays[name], before[name]) is is_learned, name
+    loss = fitted.model.settings_record()["held_out_loss"]
+    assert loss is not None
+    assert followed.model.settings_record()["held_out_loss"] == loss, "of when it learned last: small steps add up"
+    fresh = np.array([followed.model.score(canvas).score for canvas in _dim(camera, 40, seed=9)])
+    reference = followed.reference_scores
+    assert fresh.mean() < reference.mean(), "maps that lack a fold are rougher still, never flattered"
+    again = EfficientAd.fit(dim, runtime=runtime, context=context)
+    np.testing.assert_array_equal(again.reference_scores, reference)
+    np.testing.assert_array_equal(again.model.arrays()["weight"], arrays["weight"])
+
+
+def test_cross_fitted_scores_are_those_of_networks_that_never_saw_the_images_fold(
+    fitted: DetectorVersion, camera: Camera, runtime: FeatureRuntime
+) -> None:
+    """By brute force: from the images alone, without what the fast way takes away from sums over all."""
+    features = list(imitation.read(_dim(camera, 30, seed=8), runtime, "stride8"))
+    in_reference = np.arange(30) < 24
+    warm = fitted.model.arrays()
+    network, scores = following.cross_fitted(features, in_reference, ratio=2, seed=4, warm=warm, whole=0.0)
+    assert scores.shape == (24,)
+    fold = fold_of(24, n_folds=n_folds_of(24), rng=np.random.default_rng(4))
+    mine = np.flatnonzero(fold == fold[7])
+    others = [features[i] for i in range(30) if i not in mine]
+    other = imitation.build(imitation.moments_of(others), ratio=2, seed=0, warm=warm).eval()
+    with torch.inference_mode():
+        errors = [imitation.squared_errors(network, *pair) for pair in imitation.prepared(network, others)]
+        imitation.set_weight(other, torch.cat(errors).mean(dim=0))
+        other.scale.copy_(network.scale)
+        patches, stage = (torch.from_numpy(each)[None] for each in (features[7].patches, features[7].stage))
+        expected = top_mean(other(patches, stage)[0].numpy(), top_share=TOP_SHARE).score
+    assert scores[7] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_student_that_does_not_know_the_images_any_more_learns_them(
+    fitted: DetectorVersion, camera: Camera, runtime: FeatureRuntime
+) -> None:
+    rng = np.random.default_rng(1)
+    others = [rng.integers(0, 256, (96, 96, 3), np.uint8) for _ in range(60)]  # another part altogether
+    learned = EfficientAd.fit(others, runtime=runtime, context=FitContext(warm_start=fitted.model))
+    assert len(learned.reference_index) == 20
+    assert not np.array_equal(learned.model.arrays()["student.0.weight"], fitted.model.arrays()["student.0.weight"])
 
 
 @pytest.mark.parametrize("lacking", ["teacher.matrix", "inputs.covariance"])
@@ -253,12 +319,14 @@ def test_the_autoencoder_is_used_only_where_it_tells_synthetic_defects_better(
     goods: GoodImages, runtime: FeatureRuntime
 ) -> None:
     features = list(imitation.read([image.canvas for image in goods.prepared[:12]], runtime, "stride8"))
-    module = imitation.build(features, ratio=2, seed=0, warm=None).eval()
+    module = imitation.build(imitation.moments_of(features), ratio=2, seed=0, warm=None).eval()
     batches = imitation.Batches(module, features)
     imitation.set_scales(module, batches, batches)
-    assert efficientad._best_share(module, features, features) == 0.0, "equal: not worth its time"
+    assert efficientad._best_share(module, batches.one_by_one(), batches.one_by_one()) == 0.0, (
+        "equal: not worth its time"
+    )
     with torch.no_grad():  # a student's head for the autoencoder that finds fault with bright stages alone
         module.weight.zero_()
         module.scale.copy_(torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
     bright = [replace(each, stage=each.stage + 5.0) for each in features]
-    assert efficientad._best_share(module, features, bright) > 0.0
+    assert efficientad._best_share(module, batches.one_by_one(), imitation.prepared(module, bright)) > 0.0

@@ -127,11 +127,12 @@ def test_a_distilled_teacher_comes_nearer_to_the_backbone(
     )
     distillation.distil_teacher(
         network.teacher,
-        canvases[:4],
+        canvases[:3],
         canvases[4:6],
         prepared=lambda canvas: standardised(network.pixels(torch.from_numpy(canvas)[None])),
         runtime=runtime,
         context=efficientad_paper.FitContext(),
+        strangers=canvases[3:4],
     )
     (done,) = trainings
     assert done.best < done.validated[0][1]

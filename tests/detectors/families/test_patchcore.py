@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from detectors import calibration
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import fold_of
-from detectors.families import patchcore
 from detectors.families.patchcore import PatchCore, PatchCoreSettings
 from detectors.patches.bank import MemoryBank
 from detectors.patches.whitening import PatchMoments, PatchProjection
@@ -81,8 +81,8 @@ def test_a_reference_score_comes_from_a_bank_without_the_image(
     few = canvases[:21]
     raw = [runtime.features(canvas) for canvas in few]
     flat = [each.reshape(-1, each.shape[-1]) for each in raw]
-    monkeypatch.setattr(patchcore, "MAX_FOLDS", 4)
-    monkeypatch.setattr(patchcore, "MIN_FOLDS", 4)
+    monkeypatch.setattr(calibration, "MAX_FOLDS", 4)
+    monkeypatch.setattr(calibration, "MIN_FOLDS", 4)
     settings = PatchCoreSettings(bank_size=10**6, dimensions=16)
     fitted = PatchCore.fit(few, runtime=runtime, context=FitContext(seed=5), settings=settings)
     folds = fold_of(len(few), n_folds=4, rng=np.random.default_rng(5))

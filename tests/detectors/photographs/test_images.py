@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -343,6 +344,25 @@ def test_twelve_bits_in_sixteen_are_scaled_by_twelve(tmp_path: Path) -> None:
     eight = to_uint8_rgb(read_photograph(tmp_path / "a.png").pixels, white_level=4095)
     assert eight.shape == (40, 56, 3)
     np.testing.assert_array_equal(eight[:, :, 1], np.floor(twelve / 4095 * 255 + 0.5).astype(np.uint8))
+
+
+@pytest.mark.parametrize("white_level", [1023, 4095, 16383, 65535])
+def test_each_of_the_16_bit_values_becomes_the_nearest_of_8_bits(white_level: int) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(64, 1024)
+    expected = np.rint(np.minimum(values.astype(np.float32) * (255.0 / white_level), 255.0)).astype(np.uint8)
+    np.testing.assert_array_equal(to_uint8_rgb(values, white_level=white_level)[..., 1], expected)
+    tall = np.repeat(values.reshape(-1, 1, 1), 3, axis=2)
+    np.testing.assert_array_equal(to_uint8_rgb(tall, white_level=white_level)[..., 2], expected.reshape(-1, 1))
+
+
+def test_a_large_16_bit_photograph_is_converted_without_copies_of_four_bytes_a_pixel() -> None:
+    large = np.full((3000, 2000, 3), 2000, np.uint16)
+    tracemalloc.start()
+    try:
+        to_uint8_rgb(large, white_level=4095)
+        assert tracemalloc.get_traced_memory()[1] < 2 * large.size
+    finally:
+        tracemalloc.stop()
 
 
 def test_pixels_above_the_white_level_saturate_and_do_not_wrap_around() -> None:
