@@ -41,7 +41,9 @@ def cross_fitted(
     fold = np.full(len(features), -1)
     n = int(in_reference.sum())
     fold[in_reference] = fold_of(n, n_folds=n_folds_of(n), rng=np.random.default_rng(seed))
-    of_fold = {int(k): imitation.moments_of(features[i] for i in np.flatnonzero(fold == k)) for k in np.unique(fold)}
+    of_fold = {
+        int(k): imitation.moments_of(features[i] for i in np.flatnonzero(fold == k).tolist()) for k in np.unique(fold)
+    }
     patches, stages = imitation.joined(of_fold.values())
 
     network = imitation.build((patches, stages), ratio=ratio, seed=seed, warm=warm).eval()
