@@ -114,7 +114,7 @@ class EfficientAd(TrainedDetector):
 
         fitted, kept = (list(read(len(part), (canvases[i] for i in part))) for part in (learned, validation))
         module = imitation.build(imitation.moments_of(fitted), ratio=ratio, seed=context.seed, warm=warm)
-        held_out = imitation.Batches(module, kept)
+        held_out = imitation.Batches(module, released(kept) if warm is None else kept)
 
         def validate() -> float:
             return float(sum(module.loss(*each) * len(each[0]) for each in held_out.all())) / held_out.n_images
