@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.anomalib_client import AnomalibWorker
 from benchmarks.anomalib_material import BACKBONE, LAYERS, NEIGHBOURHOOD, SIDE_PX, Material
 from detectors.backbones.backbone import BackboneSpec
-from detectors.backbones.runtime import FeatureRuntime, build_runtime
+from detectors.backbones.building import build_runtime
+from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import Threshold
 from detectors.families.patchcore import PatchCore, PatchCoreSettings
 from detectors.patches.bank import MemoryBank

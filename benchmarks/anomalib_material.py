@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from detectors.backbones.backbone import BackboneSpec, load_backbone
-from detectors.backbones.runtime import FeatureRuntime, build_runtime, usable_threads
+from detectors.backbones.building import build_runtime
+from detectors.backbones.runtime import FeatureRuntime, usable_threads
 from detectors.photographs.images import list_images, read_photograph, to_uint8_rgb
 
 SIDE_PX = 256

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD
-from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Disturbance, disturb
 from detectors.families.names import family_named
 from detectors.fit import fit_version, prepare, with_responses

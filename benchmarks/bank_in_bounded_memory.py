@@ -20,8 +20,9 @@ import numpy as np
 from skimage import data
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD
-from detectors.backbones.runtime import build_runtime, usable_threads
+from detectors.backbones.runtime import usable_threads
 from detectors.families.names import family_named
 from detectors.fit import fit_version, prepare
 from detectors.photographs.framing import Framing

@@ -28,7 +28,8 @@ from flows.settings import Settings
 from flows.workspace import open_workspace
 from halfsigma import StoreError
 from registry import lines, promotion
-from registry.store import MlflowStore, model_name
+from registry.new_version import model_name
+from registry.store import MlflowStore
 from tests.acceptance.mlflow_server import Server
 from tests.acceptance.station import ROOT, Station
 

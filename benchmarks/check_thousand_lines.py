@@ -23,7 +23,7 @@ import numpy as np
 from rich.progress import track
 from sqlalchemy import select
 
-from detectors.disturbances.responses import probes
+from detectors.disturbances.probing import probes
 from drift.causes import LEAST_SPREAD
 from drift.reference import Reference
 from drift.responses import Response
@@ -31,8 +31,8 @@ from flows.check import check_lines
 from flows.settings import Settings
 from flows.workspace import Workspace, open_workspace
 from registry import lines
+from registry.new_version import model_name
 from registry.scores import ScoreRow, log_scores
-from registry.store import model_name
 from registry.tables import COVARIATES, Score, table_of
 from registry.windows import read_window
 

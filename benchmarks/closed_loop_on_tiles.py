@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD
-from detectors.backbones.runtime import build_runtime
 from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, PreparedImage, fit_version
 from detectors.photographs.canvases import InMemory

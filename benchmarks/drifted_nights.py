@@ -21,11 +21,11 @@ from PIL import Image as PillowImage
 from benchmarks.closed_loop_on_tiles import Image, prepared
 from benchmarks.labelled_parts import LabelledPart, bricks_alike, picked, tiles
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD, runtime_for
-from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Changes, Disturbance, describe, disturb
 from detectors.disturbances.matching import match
-from detectors.disturbances.responses import MOST_IMAGES, measure_responses
+from detectors.disturbances.probing import MOST_IMAGES, measure_responses
 from detectors.disturbances.transfer import moments_of
 from detectors.families.patchcore import PatchCore
 from detectors.fit import fit_version, prepare

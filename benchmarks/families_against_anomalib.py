@@ -30,8 +30,9 @@ from benchmarks.aupro import SIDE_PX, aupro
 from benchmarks.closed_loop_on_tiles import Image, prepared
 from benchmarks.labelled_parts import LabelledPart, bricks, some, tiles
 from detectors.backbones.backbone import BackboneSpec, load_backbone
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD, runtime_for
-from detectors.backbones.runtime import FeatureRuntime, build_runtime, usable_threads
+from detectors.backbones.runtime import FeatureRuntime, usable_threads
 from detectors.calibration import hold_out
 from detectors.families.names import FAMILIES, family_named
 from detectors.families.patchcore import PatchCoreSettings

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from benchmarks.closed_loop_on_tiles import TILES, Image, prepared
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD
-from detectors.backbones.runtime import FeatureRuntime, build_runtime, usable_threads
+from detectors.backbones.runtime import FeatureRuntime, usable_threads
 from detectors.families.names import FAMILIES, family_named
 from detectors.fit import fit_version
 from detectors.photographs.framing import Framing

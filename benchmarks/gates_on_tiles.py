@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD
-from detectors.backbones.runtime import build_runtime
 from detectors.families.patchcore import PatchCoreSettings, _build_bank
 from detectors.patches.aggregation import top_mean
 from detectors.patches.bank import MemoryBank

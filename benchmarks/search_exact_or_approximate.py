@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from benchmarks.anomalib_material import TILES
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD
-from detectors.backbones.runtime import FeatureRuntime, build_runtime, usable_threads
+from detectors.backbones.runtime import FeatureRuntime, usable_threads
 from detectors.families.patchcore import PatchCore, PatchCoreSettings
 from detectors.patches.aggregation import TOP_SHARE
 from detectors.patches.coreset import greedy_coreset

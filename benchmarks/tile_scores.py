@@ -63,8 +63,8 @@ def tile_scores(images: Path, *, seed: int, cache: Path | None = None) -> TileSc
 
 def _score(images: Path, seed: int) -> TileScores:
     from detectors.backbones.backbone import BackboneSpec
+    from detectors.backbones.building import build_runtime
     from detectors.backbones.neighbourhood import NEIGHBOURHOOD
-    from detectors.backbones.runtime import build_runtime
     from detectors.disturbances.disturbance import Disturbance, disturb
     from detectors.families.names import family_named
     from detectors.fit import fit_version, prepare, with_responses

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from detectors.backbones.runtime import load_runtime
+from detectors.backbones.building import load_runtime
 from detectors.calibration import Threshold
 from detectors.disturbances.responses import Response
 from detectors.families.names import saved_family

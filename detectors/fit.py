@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import Doubt, conformal_threshold, n_held_out, threshold_in_doubt
-from detectors.disturbances.responses import images_worth, measure_responses
+from detectors.disturbances.probing import images_worth, measure_responses
 from detectors.photographs.canvases import Canvases, CanvasStore, StoredCanvas
 from detectors.photographs.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.photographs.framing import Framing

@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 
 from detectors.artifact import MANIFEST, read_manifest, save_version
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD, is_texture, runtime_for
 from detectors.backbones.resolution import FramePlan, measured_cost_ms, plan_frame
-from detectors.backbones.runtime import build_runtime
 from detectors.families.names import family_named
 from detectors.fit import GoodImages, fit_version, prepare, with_responses
 from detectors.photographs.images import list_images
@@ -28,8 +28,8 @@ from drift.reference import Reference
 from flows import locks
 from flows.workspace import Workspace
 from registry import audit, deployment, images, lines, promotion
+from registry.new_version import NewVersion
 from registry.provenance import images_digest, running_code
-from registry.store import NewVersion
 from registry.tables import Line
 
 

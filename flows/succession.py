@@ -15,7 +15,7 @@ from flows.retrain_files import CHALLENGER, GATES, TRAINING, TWIN
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, RegistryError
 from registry import approval, audit, deployment, following, lines, promotion, retrains
-from registry.store import NewVersion
+from registry.new_version import NewVersion
 from registry.tables import Line, Retrain
 
 

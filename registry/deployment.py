@@ -15,7 +15,8 @@ from drift.reference import Reference
 from halfsigma import AnotherVersion, ArtifactError, DriftError, RegistryError, UnknownVersion
 from registry import audit, lines, outbox, retrains
 from registry.history import DEPLOYING
-from registry.store import TAG_BASE, TAG_ORIGIN, MlflowStore
+from registry.new_version import TAG_BASE, TAG_ORIGIN
+from registry.store import MlflowStore
 from registry.tables import Line
 
 SYSTEM = "halfsigma"

@@ -30,7 +30,8 @@ from registry.deployment import (
     was_champion,
 )
 from registry.moves import Move
-from registry.store import TAG_RESTORED, MlflowStore, NewVersion
+from registry.new_version import NewVersion
+from registry.store import TAG_RESTORED, MlflowStore
 from registry.tables import Line
 
 MOVED_IN_MLFLOW = "the alias was moved in MLflow"

@@ -2,68 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detectors.artifact import MANIFEST, read_manifest, verify_version
+from detectors.artifact import MANIFEST, verify_version
 from halfsigma import AnotherVersion, ArtifactError, StoreError, UnknownVersion
 from registry.images import file_sha256
 from registry.lines import ANOTHER_HINT
+from registry.mlflow_calls import again_if_refused, mapped_errors, quieten
+from registry.new_version import TAG_LINE, TAG_MANIFEST, NewVersion, log_version, model_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-TAG_MANIFEST = "halfsigma.manifest_sha256"
-TAG_LINE = "halfsigma.line"
-TAG_ORIGIN = "halfsigma.origin"
-TAG_BASE = "halfsigma.base_version"
 TAG_RESTORED = "halfsigma.restored_from"
 AWAY_S = 30.0
 """How long a failed look at the aliases stands, in seconds."""
-_MODEL_NAME = "model"
 _PAGE_MODELS = 1000  # the most that MLflow gives at once
-_REQUIRED = ("numpy", "pandas", "safetensors", "faiss-cpu", "openvino", "opencv-python-headless", "pillow")
-"""What scoring a saved version imports."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewVersion:
-    """What is registered together.
-
-    Attributes:
-        folder: a version as `detectors.artifact.save_version` wrote it.
-        origin: ``fit`` or ``retrain``.
-        base_version: the champion that a retrain replaces.
-        params, metrics: shown in the MLflow UI.
-        reports: files and folders logged beside the model (plots, pages, tables).
-        tags: further tags of the version.
-    """
-
-    folder: Path
-    origin: str
-    base_version: int | None = None
-    params: Mapping[str, object] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    reports: tuple[Path, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-def model_name(line: str) -> str:
-    """The registered model of a line.
-
-    >>> model_name("tiles")
-    'halfsigma.tiles'
-    """
-    return f"halfsigma.{line}"
 
 
 class MlflowStore:
@@ -89,14 +49,14 @@ class MlflowStore:
 
     @property
     def _client(self) -> MlflowClient:
-        with _mapped_errors(self.tracking_uri):
+        with mapped_errors(self.tracking_uri):
             import mlflow
 
             # downloads and runs go where MLflow's global address points, which another store may have moved
             if mlflow.get_tracking_uri() != self.tracking_uri:
                 mlflow.set_tracking_uri(self.tracking_uri)
             if self._known is None:
-                _quieten()
+                quieten()
                 self._known = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
         return self._known
 
@@ -104,10 +64,14 @@ class MlflowStore:
         """Add a version of ``line`` and return its number; the same files again give the number they have."""
         digest = file_sha256(new.folder / MANIFEST)
         client = self._client
-        with _mapped_errors(self.tracking_uri):
+        with mapped_errors(self.tracking_uri):
             self._ensure_model(client, line)
             known = self._with_manifest(client, line, digest)
-            return known if known is not None else self._log(client, line, new, digest)
+            return (
+                known
+                if known is not None
+                else log_version(client, line, new, digest=digest, artifact_root=self._artifact_root)
+            )
 
     def aliases(self, line: str) -> dict[str, int]:
         """Alias → version number, empty for a line that was never fitted."""
@@ -129,7 +93,7 @@ class MlflowStore:
         found: dict[str, dict[str, int]] = {}
         token = None
         try:
-            with _mapped_errors(self.tracking_uri):
+            with mapped_errors(self.tracking_uri):
                 while token is None or token:
                     page = client.search_registered_models(condition, max_results=_PAGE_MODELS, page_token=token)
                     found |= {model.name: {a: int(n) for a, n in model.aliases.items()} for model in page}
@@ -148,17 +112,17 @@ class MlflowStore:
         """
         client = self._client
         if number is None:
-            with _mapped_errors(self.tracking_uri):
+            with mapped_errors(self.tracking_uri):
                 if alias in self.aliases(line):
                     client.delete_registered_model_alias(model_name(line), alias)
             return
         with self._of_version(line, number):
-            _again_if_refused(lambda: client.set_registered_model_alias(model_name(line), alias, str(number)))
+            again_if_refused(lambda: client.set_registered_model_alias(model_name(line), alias, str(number)))
 
     def tag(self, line: str, number: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         client = self._client
-        with _mapped_errors(self.tracking_uri):
+        with mapped_errors(self.tracking_uri):
             for key, value in tags.items():
                 client.set_model_version_tag(model_name(line), str(number), key, value)
 
@@ -174,7 +138,7 @@ class MlflowStore:
         """Put a file beside the version, in ``folder`` of its run's artifacts."""
         run_id = self._version(line, number).run_id
         client = self._client
-        with _mapped_errors(self.tracking_uri):
+        with mapped_errors(self.tracking_uri):
             client.log_artifact(run_id, str(path), artifact_path=folder)
 
     def fetch(self, line: str, number: int, *, cache: Path) -> Path:
@@ -218,11 +182,11 @@ class MlflowStore:
 
     @contextmanager
     def _of_version(self, line: str, number: int) -> Iterator[None]:
-        """As `_mapped_errors`, but that there is no such version is no fault of the store's."""
+        """As `mapped_errors`, but that there is no such version is no fault of the store's."""
         from mlflow.exceptions import MlflowException
 
         try:
-            with _mapped_errors(self.tracking_uri):
+            with mapped_errors(self.tracking_uri):
                 yield
         except StoreError as error:
             cause = error.__cause__
@@ -237,7 +201,7 @@ class MlflowStore:
 
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as unfinished:
-            with _mapped_errors(self.tracking_uri):
+            with mapped_errors(self.tracking_uri):
                 got = mlflow.artifacts.download_artifacts(
                     f"models:/{model_name(line)}/{number}", dst_path=unfinished, tracking_uri=self.tracking_uri
                 )
@@ -265,49 +229,11 @@ class MlflowStore:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _experiment(self, client: MlflowClient, line: str) -> str:
-        found = client.get_experiment_by_name(model_name(line))
-        if found is not None:
-            return str(found.experiment_id)
-        location = None if self._artifact_root is None else (self._artifact_root / line).resolve().as_uri()
-        return str(client.create_experiment(model_name(line), artifact_location=location))
-
     def _with_manifest(self, client: MlflowClient, line: str, digest: str) -> int | None:
         for known in client.search_model_versions(f"name = '{model_name(line)}'"):
             if known.tags.get(TAG_MANIFEST) == digest:
                 return int(known.version)
         return None
-
-    def _log(self, client: MlflowClient, line: str, new: NewVersion, digest: str) -> int:
-        import mlflow
-
-        manifest = read_manifest(new.folder)
-        tags = {TAG_LINE: line, TAG_ORIGIN: new.origin, **new.tags}
-        if new.base_version is not None:
-            tags[TAG_BASE] = str(new.base_version)
-        with mlflow.start_run(experiment_id=self._experiment(client, line), run_name=f"{line} {new.origin}") as run:
-            mlflow.log_params({"detector": manifest["family"], **manifest["settings"], **new.params})
-            mlflow.log_metrics(dict(new.metrics))
-            mlflow.set_tags(tags)
-            for report in new.reports:
-                mlflow.log_artifact(str(report), artifact_path="reports")
-            mlflow.log_artifact(str(new.folder / "reference.json"), artifact_path="reference")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # MLflow asks for a signature; paths and arrays have none in common
-                logged = mlflow.pyfunc.log_model(
-                    name=_MODEL_NAME,
-                    python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                    artifacts={"version": str(new.folder)},
-                    pip_requirements=[f"{name}=={installed_version(name)}" for name in _REQUIRED],
-                )
-        registered = client.create_model_version(
-            model_name(line),
-            source=logged.model_uri,
-            run_id=run.info.run_id,
-            model_id=logged.model_id,
-            tags={**tags, TAG_MANIFEST: digest},
-        )
-        return int(registered.version)
 
 
 def _is_at(folder: Path, digest: str | None) -> bool:
@@ -321,41 +247,3 @@ def _is_whole(folder: Path) -> bool:
     except (ArtifactError, OSError):
         return False
     return True
-
-
-def _again_if_refused(set_alias: Callable[[], None]) -> None:
-    """Of two processes that set an alias which is not there yet, MLflow may refuse one: both insert its row.
-
-    By then the row is there, and the second time is an update of it.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        set_alias()
-    except MlflowException as error:
-        if error.error_code != "BAD_REQUEST":
-            raise
-        set_alias()
-
-
-@contextmanager
-def _mapped_errors(uri: str) -> Iterator[None]:
-    """Whatever MLflow, its database or the network raises becomes a `StoreError`, here and nowhere else."""
-    import requests
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StoreError(
-            f"the MLflow store at {uri} failed: {first_line}",
-            hint="check MLFLOW_TRACKING_URI, that the server runs and that its folder can be written; then run again",
-        ) from error
-
-
-def _quieten() -> None:
-    """MLflow and Alembic tell of every table they create; people who run a line do not want to read it."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)

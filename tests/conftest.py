@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD
-from detectors.backbones.runtime import FeatureRuntime, build_runtime
+from detectors.backbones.runtime import FeatureRuntime
 from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version, prepare
 from detectors.photographs.framing import Framing

@@ -133,7 +133,7 @@ def test_every_numpy_file_is_read_without_pickle() -> None:
 
 SILENT = """
 import os, sys
-import detectors.backbones.runtime, registry.store
+import detectors.backbones.building, registry.store
 import openvino
 assert sys.modules.get("openvino_telemetry") is None, sys.modules["openvino_telemetry"]
 from detectors.backbones.backbone import BackboneSpec

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
-from detectors.backbones.runtime import FeatureRuntime, build_runtime
+from detectors.backbones.building import build_runtime
+from detectors.backbones.runtime import FeatureRuntime
 
 NEIGHBOURHOOD = 3
 """Side of the square of patches that are averaged (PatchCore's p), for parts that look alike."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PATCHES = "patches"
 """The name of the taps' features, joined and averaged; the other maps are named ``stride4``, ``stride8``, …"""
+TRACED_SIDE_PX = 256
+"""Of the canvas that is traced. Any multiple of 32 gives the same graph: "same" padding of even sizes does not depend on the size."""
 
 
 def map_names(backbone: Backbone) -> tuple[str, ...]:

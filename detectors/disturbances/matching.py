@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from detectors.backbones.tracing import PATCHES
 from detectors.disturbances.disturbance import Changes, Disturbance, disturb
-from detectors.disturbances.responses import probes
+from detectors.disturbances.probing import probes
 from detectors.fit import PreparedImage
 from detectors.patches.alignment import FrechetDistance
 from detectors.patches.whitening import PatchMoments, PatchProjection

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import load_arrays, not_of
+from detectors.backbones.module_arrays import load_arrays, not_of
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import evenly, hold_out
 from detectors.defects.simulated import Float, spoil

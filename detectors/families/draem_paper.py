@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import load_arrays
+from detectors.backbones.module_arrays import load_arrays
 from detectors.backbones.runtime import CANVAS, FeatureRuntime
 from detectors.calibration import hold_out
 from detectors.defects.simulated import Float, simulate

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import not_of
+from detectors.backbones.module_arrays import not_of
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.backbones.tracing import PATCHES
 from detectors.calibration import evenly, hold_out

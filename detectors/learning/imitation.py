@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import load_arrays
+from detectors.backbones.module_arrays import load_arrays
 from detectors.backbones.runtime import CanvasSize, FeatureRuntime
 from detectors.backbones.tracing import PATCHES
 from detectors.learning.networks.compact import CompactNetwork

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import load_arrays, not_of
+from detectors.backbones.module_arrays import load_arrays, not_of
 from detectors.backbones.runtime import FeatureRuntime
 from detectors.calibration import evenly, hold_out
 from detectors.learning.memory import first_maps, learned_from, n_affordable, released

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import Head, module_arrays
-from detectors.backbones.runtime import CanvasSize, FeatureRuntime
+from detectors.backbones.module_arrays import module_arrays
+from detectors.backbones.runtime import CanvasSize, FeatureRuntime, Head
 from detectors.calibration import HeldOut
 from detectors.patches.aggregation import top_mean
 from detectors.protocol import Fitted, ImageScore

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.backbones.head import Head
-from detectors.backbones.runtime import FeatureRuntime
+from detectors.backbones.runtime import FeatureRuntime, Head
 from detectors.backbones.tracing import PATCHES
 
 if TYPE_CHECKING:

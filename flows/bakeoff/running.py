@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD, is_texture, runtime_for
 from detectors.backbones.resolution import measured_cost_ms, plan_frame
-from detectors.backbones.runtime import build_runtime
 from detectors.disturbances.disturbance import Disturbance
 from detectors.disturbances.ladders import USUAL_SIDE_PX
 from detectors.families.names import FAMILIES

@@ -16,8 +16,8 @@ from flows.challenger import run_step
 from flows.workspace import Workspace
 from registry import audit, deployment, following, history, lines, outbox, promotion, retrains, scores
 from registry.deployment import Deployment
+from registry.new_version import NewVersion, model_name
 from registry.scores import ScoreRow
-from registry.store import NewVersion, model_name
 from tests.acceptance.promoter import promote_pending
 
 NIGHT = date(2026, 11, 23)

@@ -10,7 +10,7 @@ import pytest
 
 from halfsigma import IllegalTransition, StoreError
 from registry import deployment, lines, retrains
-from registry.store import model_name
+from registry.new_version import model_name
 from tests.acceptance.conftest import AWAY_S
 from tests.acceptance.mlflow_server import Server
 from tests.acceptance.plant import NIGHT, Plant

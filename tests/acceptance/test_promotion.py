@@ -13,7 +13,8 @@ from flows.watching import settle_shadow
 from halfsigma import StoreError
 from registry import deployment, lines, promotion
 from registry.deployment import Deployment
-from registry.store import TAG_RESTORED, model_name
+from registry.new_version import model_name
+from registry.store import TAG_RESTORED
 from tests.acceptance.conftest import AWAY_S
 from tests.acceptance.mlflow_server import Server
 from tests.acceptance.plant import NIGHT, Plant

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from halfsigma import ArtifactError, StoreError, UnknownVersion
-from registry.store import TAG_BASE, TAG_ORIGIN, NewVersion
+from registry.new_version import TAG_BASE, TAG_ORIGIN, NewVersion
 
 
 class FakeStore:

@@ -12,7 +12,8 @@ from registry.champions import champions_of
 from registry.database import Database
 from registry.deployment import FOREIGN
 from registry.lines import create_line, record_version, set_alias
-from registry.store import MlflowStore, NewVersion
+from registry.new_version import NewVersion
+from registry.store import MlflowStore
 from registry.tables import Line
 from tests.registry.fake_store import FakeStore
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from detectors.artifact import MANIFEST, load_version, save_version
 from detectors.version import DetectorVersion
 from halfsigma import AnotherVersion, ArtifactError, StoreError, UnknownVersion
-from registry.store import TAG_BASE, TAG_ORIGIN, MlflowStore, NewVersion
+from registry.new_version import TAG_BASE, TAG_ORIGIN, NewVersion
+from registry.store import MlflowStore
 
 NOWHERE = "http://127.0.0.1:9"
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from detectors.backbones.backbone import BackboneSpec, load_backbone
-from detectors.backbones.runtime import build_runtime
+from detectors.backbones.building import build_runtime
 from halfsigma import DetectorError
 
 

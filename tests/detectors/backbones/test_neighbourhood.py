@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors.backbones.backbone import BackboneSpec
+from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import OF_TEXTURE, is_texture, runtime_for
-from detectors.backbones.runtime import FeatureRuntime, build_runtime
+from detectors.backbones.runtime import FeatureRuntime
 from detectors.photographs.position import small_gray
 
 

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from detectors.backbones.backbone import BackboneSpec, load_backbone
-from detectors.backbones.runtime import FeatureRuntime, TorchRuntime, load_runtime, usable_threads
+from detectors.backbones.building import load_runtime
+from detectors.backbones.runtime import FeatureRuntime, usable_threads
+from detectors.backbones.torch_runtime import TorchRuntime
 from detectors.patches.patch_heads import nearest_head
 from detectors.patches.whitening import PatchProjection
 from halfsigma import ArtifactError

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from detectors.artifact import load_version, read_manifest, save_version
-from detectors.backbones.head import Head, load_arrays
-from detectors.backbones.runtime import FeatureRuntime
+from detectors.backbones.module_arrays import load_arrays
+from detectors.backbones.runtime import FeatureRuntime, Head
 from detectors.backbones.tracing import PATCHES
 from detectors.families.names import FAMILIES, family_named
 from detectors.fit import GoodImages, fit_version, scores_of_fitted

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from detectors.backbones.head import Head, load_arrays, module_arrays
-from detectors.backbones.runtime import CanvasSize, FeatureRuntime
+from detectors.backbones.module_arrays import load_arrays, module_arrays
+from detectors.backbones.runtime import CanvasSize, FeatureRuntime, Head
 from detectors.backbones.tracing import PATCHES
 from detectors.calibration import hold_out
 from detectors.learning import training

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from detectors.backbones.head import load_arrays, module_arrays
+from detectors.backbones.module_arrays import load_arrays, module_arrays
 from detectors.calibration import LEAST_FITTED, MIN_REFERENCE, conformal_threshold, hold_out, n_held_out
 from detectors.learning import training
 from detectors.learning.training import Plan, identity_of, train
