@@ -176,6 +176,17 @@ def power(task: tuple[str, float, int, int, int]) -> list[Power]:
         kinds = [line.night(0.05 * night).kind for night in range(1, 10)]  # the tenth night is at 0.5
         note("a ten-night ramp to 0.5 is warned of before it crosses (>= 0.90)", "warning" in kinds or "drift" in kinds)
         note("a ten-night ramp to 0.5 is called drift before it crosses", "drift" in kinds)
+        line = ready()
+        for _ in range(5):
+            line.draw(1.0)
+        kinds = [line.night(0.0).kind for _ in range(10)]
+        note("after five nights at 1 SD a repaired line is called drift within 10 nights", "drift" in kinds)
+        note("after five nights at 1 SD a repaired line is stable on its tenth night", kinds[-1] == "stable")
+        line = ready()
+        for _ in range(5):
+            line.draw(1.0)
+        kinds = [line.night(0.2).kind for _ in range(10)]
+        note("after five nights at 1 SD a line repaired to 0.2 is called drift within 10 nights", "drift" in kinds)
     return [Power(claim, family, rho, quiet, repeats, float(np.mean(values))) for claim, values in hits.items()]
 
 

@@ -13,6 +13,7 @@ REMEDIES = {
     "frozen": "A running line never repeats a picture to the last pixel: restart the camera, then check the night again.",
     "wrong_size": "The camera's settings were changed: put them back, or fit the line anew with pictures of this size.",
     "unreadable": "Look at how the files are written and copied before anything is retrained.",
+    "stuck_scores": "Restart the detector and its log, then check the night again; nothing is retrained.",
     "another_part": "Check what runs on the line; a part of its own needs a line of its own.",
 }
 """What to do, for every kind of `drift.sensor.SensorFault`."""
@@ -112,6 +113,10 @@ def _forecast(m: Measurement, trend_warns: bool) -> str:
 
 
 def _seen(m: Measurement) -> str:
+    if m.n == 0 and m.n_known_defects:
+        return (
+            f"All {_images(m.n_known_defects)} of this night are labelled defects: none is left to judge the line by."
+        )
     if m.n == 0:
         return "No image was scored this night: the line stood still, or its camera or its log does not work."
     if m.tonight is None:

@@ -3,6 +3,9 @@
 Model: the shift of night t is `b + D [t >= change] + e_t`. The reference's own error `b ~ N(0, v_ref)` is the *same*
 every night, so a sum over nights would accumulate it; here it is integrated out, and the line's own quiet nights
 teach it. Twice the log likelihood ratio of a change at night k is then z_k squared, exactly.
+
+A line that was repaired has changed twice. So what lies after a certain change is looked at again by itself, until no
+later change is certain: the nights of a fault that is mended say nothing of tonight.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from numpy.typing import NDArray
 
 TREND_LENGTHS = (4, 5, 6, 7, 8, 10, 12, 14)
 """Nights over which a slope is looked for, the shortest first; fewer than four cannot show a straight line."""
+AWAY = 0.25
+"""A level farther from the reference than this, in sd_ref, is none of the reference's own errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class NightShift:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The most likely change: `first` is the index of its first night, `estimate` the bulk shift since then."""
+    """A change: `first` is the index of its first night, `estimate` the bulk shift since then."""
 
     first: int
     estimate: float
@@ -36,13 +41,21 @@ class Change:
     own_variance: float
     """Of the nights since the change, without the reference's part."""
     step: float
-    """The change against the line's own level before it, in sd_ref."""
+    """The change against the line's own level just before it, in sd_ref."""
     z: float
     """The step in its standard errors, signed; beyond a threshold it is no accident."""
     level: float
-    """Mean bulk shift of all nights looked at."""
+    """Mean bulk shift since the last certain change; of all nights where none is certain."""
     level_z: float
     """The level in its standard errors, the reference's included."""
+    n_level: int
+    """Nights that the level is of."""
+
+    @property
+    def came_back(self) -> bool:
+        """The line was away, and lies nearer to the reference since, as after a repair."""
+        before = self.estimate - self.step
+        return abs(before) > AWAY and abs(self.estimate) < abs(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,46 @@ def most_likely_change(nights: Sequence[NightShift], *, v_ref: float) -> Change:
         z=float(z[first]),
         level=float(after[0]),
         level_z=float(z[0]),
+        n_level=len(nights),
+    )
+
+
+def last_change(nights: Sequence[NightShift], *, v_ref: float, certain_z: float) -> Change:
+    """The most likely change, and where that is certain, the last certain one after it.
+
+    Args:
+        nights: oldest first, at least one.
+        v_ref: variance of the reference's own error.
+        certain_z: a change is certain beyond so many standard errors.
+    """
+    found = most_likely_change(nights, v_ref=v_ref)
+    if abs(found.z) < certain_z:
+        return found
+    while (later := _changed_again(found, nights, certain_z=certain_z)) is not None:
+        found = later
+    level_z = found.estimate / math.sqrt(found.own_variance + v_ref)
+    return replace(found, level=found.estimate, level_z=level_z, n_level=len(nights) - found.first)
+
+
+def _changed_again(since: Change, nights: Sequence[NightShift], *, certain_z: float) -> Change | None:
+    """The most likely change after another, if it is certain; the reference's error is in all these nights, and cancels out."""
+    shift, weight = _arrays(nights[since.first :])
+    if len(shift) < 2:
+        return None
+    precision, moment = np.cumsum(weight), np.cumsum(weight * shift)
+    before, after = precision[:-1], precision[-1] - precision[:-1]
+    mean_before, mean_after = moment[:-1] / before, (moment[-1] - moment[:-1]) / after
+    z = (mean_after - mean_before) / np.sqrt(1.0 / before + 1.0 / after)
+    best = int(np.argmax(np.abs(z)))
+    if abs(z[best]) < certain_z:
+        return None
+    return replace(
+        since,
+        first=since.first + best + 1,
+        estimate=float(mean_after[best]),
+        own_variance=float(1.0 / after[best]),
+        step=float(mean_after[best] - mean_before[best]),
+        z=float(z[best]),
     )
 
 

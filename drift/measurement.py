@@ -15,15 +15,16 @@ from drift.autocorrelation import effective_n, lag_one
 from drift.bulk import bulk_move, sample
 from drift.causes import NO_CAUSE, Attribution, find_causes
 from drift.expected_score import ExpectedScore
-from drift.history import Change, NightShift, Trend, most_likely_change, trend
+from drift.history import Change, NightShift, Trend, last_change, trend
 from drift.ks import ks_p, ks_statistic
 from drift.nights import FEW_IMAGES, Baseline, Night, baseline, restlessness, sound_images, summarise
 from drift.power import drift_power, images_needed
 from drift.reference import Reference
-from drift.sensor import SensorFault, another_part, faulty_images, sensor_fault
+from drift.sensor import SensorFault, faulty_images, sensor_fault, shows_no_part
 from drift.settings import DriftSettings
 from drift.shift import BulkShift, MeanShift, ReferenceError, mean_shift, t_quantile
 from drift.tail import Tail, heavy_tail
+from drift.ties import spread_ties
 from drift.window import Window
 from halfsigma import DriftError
 
@@ -37,7 +38,7 @@ class Measurement:
     n: int
     n_effective: float
     rho: float
-    n_faulty: int
+    n_known_defects: int
     fault: SensorFault | None
     mean: MeanShift
     n_missing: int | None
@@ -48,7 +49,7 @@ class Measurement:
     """Of `nights`."""
     tonight: BulkShift | None = None
     since: BulkShift | None = None
-    """The bulk shift since the most likely change: what drift is judged by."""
+    """The bulk shift since the last change: what drift is judged by."""
     drift_error: float = math.inf
     """Standard error of `since` if there were no shift."""
     changed_on: date | None = None
@@ -62,6 +63,11 @@ class Measurement:
     """Covariates were measured, and none of them moved tonight."""
     power: float = 0.0
     """Probability that a bulk shift of `noticed_shift` tonight would be called drift."""
+
+    @property
+    def tested_p(self) -> float | None:
+        """KS's p, or None where nothing was tested: an idle line must not cost the others their power."""
+        return None if self.ks_statistic is None else self.ks_p
 
 
 def measure(reference: Reference, windows: Sequence[Window], *, settings: DriftSettings | None = None) -> Measurement:
@@ -90,7 +96,8 @@ def measure_tonight(
     faults = faulty_images(reference, window)
     sound = sound_images(window, faults)
     scores = window.scores[sound]
-    seen = [night for night in nights[-settings.history_nights :] if night is not None]
+    *past, last = nights[-settings.history_nights :]
+    seen = [*(night for night in past if night is not None and not night.shows_no_part), *([last] if last else [])]
     rho = lag_one([night.lags for night in seen])
     unrest = restlessness(seen, rho)
     shifts = tuple(NightShift(estimate=night.estimate, variance=night.variance(rho) * unrest) for night in seen)
@@ -102,7 +109,7 @@ def measure_tonight(
         n=window.n,
         n_effective=n_effective,
         rho=rho,
-        n_faulty=window.n - len(scores),
+        n_known_defects=window.n_known_defects,
         fault=sensor_fault(window, faults),
         mean=mean_shift(
             scores,
@@ -115,12 +122,11 @@ def measure_tonight(
         nights=shifts,
         night_dates=tuple(night.night for night in seen),
     )
-    last = nights[-1]
     if last is None:
         return replace(measured, n_missing=_missing(base.unit_variance, error, settings, drift_z, 0.0, rho))
 
     tonight = shifts[-1]
-    change = most_likely_change(shifts, v_ref=error.level)
+    change = last_change(shifts, v_ref=error.level, certain_z=settings.change_z)
     df = reference.n + n_effective
     z = t_quantile(settings.confidence, df)
 
@@ -130,18 +136,23 @@ def measure_tonight(
 
     aligned = _without_one_error(tonight.estimate, math.sqrt(tonight.variance + error.level))
     covariates = {name: values[sound] for name, values in window.covariates.items()}
-    statistic = ks_statistic(scores, base.sample.ordered)
+    statistic = ks_statistic(scores, base.ordered)
     attribution = find_causes(reference, covariates, n_effective=n_effective, bulk_shift_sd=tonight.estimate)
     moved = bool(attribution.causes)
     return replace(
         measured,
-        fault=measured.fault or another_part(reference, covariates, bulk_shift_sd=tonight.estimate),
+        fault=measured.fault or shows_no_part(reference, scores, covariates, bulk_shift_sd=tonight.estimate),
         tonight=interval(tonight.estimate, tonight.variance),
         since=interval(change.estimate, change.own_variance),
         drift_error=math.sqrt(change.own_variance + error.level) * t_quantile(settings.drift_confidence, df) / drift_z,
         changed_on=measured.night_dates[change.first],
         change=change,
-        trend=trend(shifts, v_ref=error.level, target=settings.half_sigma, confidence_z=z),
+        trend=trend(
+            shifts[-change.n_level :] if change.came_back else shifts,
+            v_ref=error.level,
+            target=settings.half_sigma,
+            confidence_z=z,
+        ),
         ks_statistic=statistic,
         ks_p=ks_p(statistic, n_window=n_effective, n_reference=base.n_effective),
         tail=_tail(
@@ -176,7 +187,7 @@ def _tail(
     The first alone takes goods for defects that a brighter lamp moved farther than others; the second alone a response
     to a disturbance that was measured badly.
     """
-    raw = heavy_tail(scores, base.sample.ordered, bulk_shift=moved_by, n_effective=n_effective)
+    raw = heavy_tail(spread_ties(scores, base.step), base.sample.ordered, bulk_shift=moved_by, n_effective=n_effective)
     if raw.p > settings.burst_p or not covariates:
         return raw
     expected = ExpectedScore.of(base.reference)

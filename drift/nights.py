@@ -14,8 +14,9 @@ from drift.bulk import LOWER, UPPER, Sample, bulk_move, clipped_to_bulk, sample
 from drift.causes import pictures_moved
 from drift.expected_score import ExpectedScore
 from drift.reference import Reference
-from drift.sensor import faulty_images
+from drift.sensor import faulty_images, shows_no_part
 from drift.shift import ReferenceError, reference_error
+from drift.ties import spread_ties, step_of
 from drift.window import Window
 
 FEW_IMAGES = 3
@@ -29,7 +30,12 @@ class Baseline:
     """What every night is compared with, computed once a line."""
 
     reference: Reference
+    ordered: NDArray[np.float64]
+    """(m,) its scores, ascending."""
+    step: float
+    """In which the scores come; 0 where they come in none."""
     sample: Sample
+    """Of the scores, spread over their steps."""
     sd: float
     bulk_error: ReferenceError
     """Of the reference's bulk: the same error in every night's shift."""
@@ -55,6 +61,8 @@ class Night:
     extra_variance: float
     excess: float
     lags: LagSums
+    shows_no_part: bool = False
+    """Another part was photographed, or the scores stood still: no later night is compared with it."""
 
     def variance(self, rho: float) -> float:
         """Of the night's own part, with the line's lag-1 autocorrelation."""
@@ -63,7 +71,8 @@ class Night:
 
 def baseline(reference: Reference) -> Baseline:
     """The reference, ready to be compared with; its own autocorrelation is in `v_ref`."""
-    scores = reference.scores
+    step = step_of(reference.scores)
+    scores = spread_ties(reference.scores, step)
     usual = sample(scores)
     influence = clipped_to_bulk(scores, usual)
     n_effective = effective_n(reference.n, lag_one([lag_sums(influence)]))
@@ -71,6 +80,8 @@ def baseline(reference: Reference) -> Baseline:
     least = LEAST_VARIANCE / n_effective
     return Baseline(
         reference=reference,
+        ordered=np.sort(reference.scores),
+        step=step,
         sample=usual,
         sd=reference.sd,
         bulk_error=replace(bulk, level=max(bulk.level, least)),
@@ -82,9 +93,9 @@ def baseline(reference: Reference) -> Baseline:
 def summarise(base: Baseline, window: Window) -> Night | None:
     """The night's bulk shift; None where fewer than FEW_IMAGES sound scores are left."""
     sound = sound_images(window, faulty_images(base.reference, window))
-    scores = window.scores[sound]
-    if len(scores) < FEW_IMAGES:
+    if int(sound.sum()) < FEW_IMAGES:
         return None
+    scores = spread_ties(window.scores[sound], base.step)
     # The night's own autocorrelation serves to tell an excess from chance; the line's, pooled, everything else.
     night = sample(scores)
     n_effective = effective_n(len(scores), lag_one([lag_sums(clipped_to_bulk(scores, night))]))
@@ -93,6 +104,8 @@ def summarise(base: Baseline, window: Window) -> Night | None:
         unexplained = _unexplained_excess(base, window, sound, n_effective=n_effective)
         if unexplained < move.excess:
             move = bulk_move(scores, night, base.sample, n_effective=n_effective, largest_excess=unexplained)
+    covariates = {name: values[sound] for name, values in window.covariates.items()}
+    no_part = shows_no_part(base.reference, window.scores[sound], covariates, bulk_shift_sd=move.shift / base.sd)
     return Night(
         night=window.night,
         n=len(scores),
@@ -101,6 +114,7 @@ def summarise(base: Baseline, window: Window) -> Night | None:
         extra_variance=move.extra_variance / base.sd**2,
         excess=move.excess,
         lags=lag_sums(move.influence),
+        shows_no_part=no_part is not None,
     )
 
 
@@ -120,8 +134,11 @@ def _unexplained_excess(base: Baseline, window: Window, sound: NDArray[np.bool_]
 
 
 def sound_images(window: Window, faults: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """(n,) images of the night that show no fault of the camera."""
+    """(n,) images of the night that show no fault of the camera; of the same picture, copied, the first."""
     sound = np.ones(window.n, dtype=bool)
+    if window.image_hashes:
+        sound[:] = False
+        sound[np.unique(np.array(window.image_hashes), return_index=True)[1]] = True
     for mask in faults.values():
         sound &= ~mask
     return sound

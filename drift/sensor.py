@@ -27,7 +27,7 @@ UNREADABLE_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SensorFault:
-    """`kind` is black, saturated, frozen, wrong_size or unreadable; `phrase` says it to people."""
+    """`kind` is black, saturated, frozen, wrong_size, unreadable, another_part or stuck_scores; `phrase` says it to people."""
 
     kind: str
     share: float
@@ -92,6 +92,39 @@ def _frozen(hashes: tuple[str, ...]) -> NDArray[np.bool_]:
 
 FAR_SHIFT_SD = 6.0
 """No lamp or lens of a working station moves the scores so far with every feature of the picture out of range too."""
+
+
+def shows_no_part(
+    reference: Reference,
+    scores: NDArray[np.float64],
+    covariates: Mapping[str, NDArray[np.float64]],
+    *,
+    bulk_shift_sd: float,
+) -> SensorFault | None:
+    """What makes of sound pictures a night that says nothing of the part: another one, or scores that stand still."""
+    return another_part(reference, covariates, bulk_shift_sd=bulk_shift_sd) or stuck_scores(reference, scores)
+
+
+STUCK_SHARE, USUAL_EQUAL_SHARE = 0.5, 0.1
+"""Of a night's scores that are one and the same number; of the reference's, so many that a detector counts in steps."""
+LEAST_STUCK = 5
+
+
+def stuck_scores(reference: Reference, scores: NDArray[np.float64]) -> SensorFault | None:
+    """A detector that gives every second image or more the very same score (n,), which the reference's did not."""
+    n_equal = _most_equal(scores)
+    usual = _most_equal(reference.scores) / reference.n
+    if n_equal < max(LEAST_STUCK, STUCK_SHARE * len(scores)) or usual > USUAL_EQUAL_SHARE:
+        return None
+    return SensorFault(
+        kind="stuck_scores",
+        share=n_equal / len(scores),
+        phrase=f"{n_equal} of {len(scores)} images have the very same score: the detector stands still",
+    )
+
+
+def _most_equal(scores: NDArray[np.float64]) -> int:
+    return int(np.unique(scores, return_counts=True)[1].max(initial=0))
 
 
 def another_part(

@@ -141,7 +141,7 @@ def judge_lines(
 ) -> list[Verdict]:
     """Verdicts of the lines checked in one night; their KS p are corrected together (Benjamini-Hochberg)."""
     measured = [measure(reference, windows, settings=settings) for reference, windows in cases]
-    qs = q_values([m.ks_p for m in measured])
+    qs = q_values([m.tested_p for m in measured])
     return [judge(m, q=q) for m, q in zip(measured, qs, strict=True)]
 
 
@@ -187,7 +187,7 @@ def _step_warns(m: Measurement) -> bool:
     if change is None:
         return False
     level = (
-        len(m.nights) >= LASTING_NIGHTS
+        change.n_level >= LASTING_NIGHTS
         and abs(change.level_z) >= m.settings.level_z
         and abs(change.level) >= LEAST_LEVEL
     )

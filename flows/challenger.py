@@ -19,8 +19,8 @@ from flows.refitting import fit_challenger, try_challenger
 from flows.retrain_files import ADDED
 from flows.succession import conclude, register_challenger
 from flows.workspace import Workspace
-from halfsigma import HalfsigmaError, IllegalTransition, StoreError, TooFewImages
-from registry import deployment, lines, retrains
+from halfsigma import DatabaseError, HalfsigmaError, IllegalTransition, StoreError, TooFewImages
+from registry import deployment, lines, moves, retrains
 from registry.tables import Line, Retrain
 
 _log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class Outcome:
     """Where a retrain stands."""
 
     id: int
+    night: date
     state: str
     reason: str
     base_version: int
@@ -40,19 +41,27 @@ class Outcome:
     @classmethod
     def of(cls, retrain: Retrain) -> Outcome:
         return cls(
-            retrain.id, retrain.state, retrain.reason, retrain.base_version, retrain.new_version, dict(retrain.document)
+            retrain.id,
+            retrain.night,
+            retrain.state,
+            retrain.reason,
+            retrain.base_version,
+            retrain.new_version,
+            dict(retrain.document),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's document of a retrain."""
         return {
             "id": self.id,
+            "night": self.night.isoformat(),
             "state": self.state,
             "reason": self.reason,
             "base_version": self.base_version,
             "new_version": self.new_version,
             "gates": self.document.get("gates", []),
             "curation": self.document.get("curation"),
+            "failure": self.document.get("failure"),
         }
 
 
@@ -74,6 +83,9 @@ def run_retrain(
         base_version: the champion that would be replaced.
         reason: shown to people and kept in the audit.
         run: does the named step of a retrain; a flow gives a task that tries again.
+
+    Raises:
+        StoreError, DatabaseError: it went away in the last step; run again, the retrain is brought to its end.
     """
     run = run or (lambda workspace, retrain_id, _: run_step(workspace, retrain_id, progress=current_progress()))
     row = request_retrain(workspace, line_name, night=night, base_version=base_version, reason=reason)
@@ -89,17 +101,23 @@ def run_retrain(
 
 
 def _advanced(workspace: Workspace, row: Retrain, step: str, run: Callable[[Workspace, int, str], Retrain]) -> Retrain:
-    """One step further, or failed; IllegalTransition where another process moved it."""
+    """One step further, or failed; IllegalTransition where another process moved it.
+
+    The last step never fails because MLflow or the database went away: the champion's alias may have been moved before.
+    """
     try:
         return run(workspace, row.id, step)
     except IllegalTransition:
         raise
     except HalfsigmaError as error:
-        reason = error.message
+        if step == "conclude" and isinstance(error, (StoreError, DatabaseError)):
+            raise
+        reason, hint = error.message, error.hint
     except Exception as error:  # noqa: BLE001  # one line's fault must neither end the night nor hold its retrain
         _log.exception("the step %r of retrain %d failed", step, row.id)
         reason = f"step {step!r}: unexpected {type(error).__name__}: {error}"
-    return fail_retrain(workspace, row.id, start=row.state, reason=reason)
+        hint = "run it again; if it stays, report it"
+    return fail_retrain(workspace, row.id, start=row.state, reason=reason, hint=hint)
 
 
 def request_retrain(
@@ -151,7 +169,13 @@ def _take_back(workspace: Workspace, session: Session, line: Line, offered: Retr
 
 
 def _give_up(workspace: Workspace, session: Session, line: Line, retrain: Retrain, *, night: date) -> bool:
-    """End a retrain of an earlier night that no process is at: this night's images say more of how the station is."""
+    """End a retrain of an earlier night that no process is at: this night's images say more of how the station is.
+
+    Not one whose promotion was cut off: its version may be champion, which is seen when MLflow answers.
+    """
+    begun = moves.pending(session, line)
+    if begun is not None and begun.to == retrain.new_version:
+        return False
     try:
         with retrain_files.alone(workspace, retrain):
             _fail(
@@ -199,23 +223,24 @@ def run_step(workspace: Workspace, retrain_id: int, *, progress: Progress = no_p
         try:
             return steps[name](workspace, retrain, line, progress)
         except TooFewImages as error:
-            return fail_retrain(workspace, retrain_id, start=retrain.state, reason=error.message)
+            return fail_retrain(workspace, retrain_id, start=retrain.state, reason=error.message, hint=error.hint)
 
 
-def fail_retrain(workspace: Workspace, retrain_id: int, *, start: str, reason: str) -> Retrain:
-    """Record why a retrain could not go on; it is told, and it may be asked for again.
+def fail_retrain(workspace: Workspace, retrain_id: int, *, start: str, reason: str, hint: str = "") -> Retrain:
+    """Record why a retrain could not go on, and what to do; it is told, and it may be asked for again.
 
     Raises:
         IllegalTransition: it is not in the state ``start`` any more: another process went on with it.
     """
     retrain, line = _with_line(workspace, retrain_id)
     with workspace.database.session() as session:
-        return _fail(session, line, retrain, start=start, reason=reason)
+        return _fail(session, line, retrain, start=start, reason=reason, hint=hint)
 
 
-def _fail(session: Session, line: Line, retrain: Retrain, *, start: str, reason: str) -> Retrain:
-    failed = retrains.advance(session, retrain.id, start=start, to="failed", reason=reason)
-    document = {"retrain": retrain.id, "state": start, "reason": reason}
+def _fail(session: Session, line: Line, retrain: Retrain, *, start: str, reason: str, hint: str = "") -> Retrain:
+    failure = {"failure": {"message": reason, "hint": hint}}
+    failed = retrains.advance(session, retrain.id, start=start, to="failed", reason=reason, document=failure)
+    document = {"retrain": retrain.id, "state": start, "reason": reason, "hint": hint}
     deployment.tell(
         session, line, "retrain_failed", actor=deployment.SYSTEM, version=retrain.base_version, document=document
     )

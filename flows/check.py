@@ -73,7 +73,7 @@ def check_lines(
     measured = [each for each in outcomes if isinstance(each, MeasuredLine)]
     failed += [FailedLine(each.name, each.error) for each in outcomes if isinstance(each, Unmeasured)]
     others = _other_p_values(workspace, {line.id for line in asked}, night)
-    qs = q_values([each.measurement.ks_p for each in measured] + others)
+    qs = q_values([each.measurement.tested_p for each in measured] + others)
     checked = [
         CheckedLine(each.name, each.version, judge(each.measurement, q=q))
         for each, q in zip(measured, qs, strict=False)
@@ -108,12 +108,12 @@ def _lines(workspace: Workspace, names: Sequence[str]) -> list[Line]:
         return [known.get(name) or lines.get_line(session, name) for name in dict.fromkeys(names)]
 
 
-def _other_p_values(workspace: Workspace, checked_now: set[int], night: date) -> list[float]:
+def _other_p_values(workspace: Workspace, checked_now: set[int], night: date) -> list[float | None]:
     with workspace.database.session() as session:
         return [
             check.document["ks"]["p"]
             for check in checks.checks_of_night(session, night, without=checked_now)
-            if check.document["ks"]["p"] is not None
+            if check.document["ks"]["statistic"] is not None
         ]
 
 

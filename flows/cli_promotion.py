@@ -10,6 +10,7 @@ import typer
 from flows.cli_options import MOST_VERSION, Json, LineName
 from flows.output import facts, show
 from flows.settings import Settings
+from halfsigma import RegistryError
 
 app = typer.Typer()
 
@@ -23,9 +24,9 @@ def retrain(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Retrain on the images of the last night that the champion scored, whatever its verdict; or add some good images."""
+    """Retrain on the champion's last night, whatever its verdict, or one that waited for labels; or add some good images."""
     from flows.adding import request_growth
-    from flows.deploying import describe, last_night
+    from flows.deploying import describe, night_to_learn
     from flows.progress import progress_bar
     from flows.running import retrain_now
     from flows.workspace import open_workspace
@@ -33,12 +34,15 @@ def retrain(
     reason = "a person asked for it"
     with open_workspace(Settings.from_environment()) as workspace, progress_bar(f"retrain {line}") as progress:
         if add is None:
-            version, night = last_night(workspace, line)
+            version, night = night_to_learn(workspace, line)
         else:
             asked = request_growth(workspace, line, add, progress=progress)
             version, night, reason = asked.base_version, asked.night, asked.reason
     with progress_bar(f"retrain {line}"):
         outcome = retrain_now(line, night=night, base_version=version, reason=reason)
+    if outcome["failure"] is not None:
+        why, hint = outcome["failure"]["message"], outcome["failure"]["hint"]
+        raise RegistryError(f"retrain {outcome['id']} failed: {why}", hint=hint)
     with open_workspace(Settings.from_environment()) as workspace:
         document = {**describe(workspace, line), "state": outcome["state"], "retrain": outcome}
     show(document, as_json=json, people=facts)

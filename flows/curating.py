@@ -27,12 +27,13 @@ from drift.reference import Reference
 from drift.sensor import faulty_images
 from drift.window import Window
 from flows.workspace import Workspace
-from registry import checks, scores
+from registry import live, scores
 from registry.curation import MIN_FRESH, Candidate, Curation, curate
 from registry.scores import NightImage
 from registry.suspicion import Suspicion
 from registry.tables import Line
 from registry.transfer import MIN_CORE, Core, changes_of, named_disturbances, verified_core
+from registry.windows import defects_by_night
 
 SEED = 0
 JUDGE = "the verified goods under tonight's conditions"
@@ -85,8 +86,8 @@ def curate_night(
     """
     champion = workspace.load(line.name, base_version)
     with workspace.database.session() as session:
-        check = checks.get_check(session, line, base_version, night)
-        document: Mapping[str, Any] = check.document if check else {}
+        document = live.night_as_seen(session, line, base_version, night)
+        defect_share = _defect_share(session, line, base_version, night, document)
         first = date.fromisoformat(document["changed_on"]) if document.get("changed_on") else night
         candidates = _candidates(session, line, champion, base_version, first=first, last=night)
         core = verified_core(
@@ -126,7 +127,7 @@ def curate_night(
         candidates,
         reference_scores=champion.reference_scores,
         threshold=champion.threshold.value,
-        defect_share=float(document.get("defect_share") or 0.0),
+        defect_share=defect_share,
         fpr_budget=line.fpr_budget,
         small_images=small,
         seed=SEED,
@@ -188,6 +189,14 @@ def _under_tonight(
     )
     core = core.under(happened)
     return core, transferred_core(core.files, core.changes, champion, progress) if happened else as_before
+
+
+def _defect_share(session: Session, line: Line, base_version: int, night: date, document: Mapping[str, Any]) -> float:
+    """Of the whole night: a check leaves out what was called a defect before it."""
+    n_scored = scores.count(session, line, base_version, night).n_scored
+    n_labelled = len(defects_by_night(session, line.id, base_version).get(night, ()))
+    n_judged, share = int(document["n"]), float(document["defect_share"])
+    return (share * n_judged + min(n_scored - n_judged, n_labelled)) / max(n_scored, 1)
 
 
 def _candidates(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
@@ -13,15 +13,16 @@ from flows import vetoes
 from flows.history import publish_history
 from flows.workspace import Workspace
 from halfsigma import IllegalTransition, RegistryError, UnknownVersion, UsageError
-from registry import approval, audit, deployment, following, lines, moves, promotion, retrains, scores
+from registry import approval, audit, deployment, following, images, lines, moves, promotion, retrains, scores
 from registry.deployment import Deployment
-from registry.tables import Line
+from registry.tables import Line, Retrain
 
 
 def promote_version(
     workspace: Workspace, line_name: str, number: int | None, *, by: str | None = None
 ) -> dict[str, Any]:
-    """Promote ``number``, or the challenger, by a person's name, by default the user's.
+    """Promote ``number``, or the challenger, by a person's name, by default the user's; a promotion that was interrupted is
+    finished.
 
     Where the line asks for several people, it is promoted by the last of them; until then the state is ``approved``.
 
@@ -32,20 +33,24 @@ def promote_version(
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
+        begun = moves.pending(session, line)
         deployed = following.follow(session, line, workspace.store, cache=workspace.cache)
+        if number is None and _is_finished(begun, "promoted", deployed.champion):
+            number = deployed.champion
         wanted = number if number is not None else deployed.challenger
         if wanted is None:
             raise UnknownVersion(
                 f"line {line_name!r} has no challenger to promote",
                 hint=f"name a version: halfsigma promote {line_name} --version N",
             )
+        promotion.refuse_unusable(session, line, workspace.store, wanted, cache=workspace.cache)
+        session.commit()  # one that is new here was mirrored: SQLite is not locked while MLflow is asked about it
         _refuse_vetoed(workspace, session, line, wanted)
         person = _person() if by is None else " ".join(by.split())
         if not person:
             raise UsageError("the name of who promotes is empty", hint="halfsigma promote LINE --by NAME")
         people = [person]
         if line.approvals > 1 and wanted != deployed.champion:
-            lines.get_version(session, line, wanted)
             people = approval.approve(session, line, wanted, replaces=deployed.champion, person=person)
             if len(people) < line.approvals:
                 return {**_document(line_name, deployed, state="approved"), "approved_by": people, "of": line.approvals}
@@ -74,7 +79,7 @@ def roll_back(workspace: Workspace, line_name: str) -> dict[str, Any]:
         deployment.refuse_foreign(line)
         begun = moves.pending(session, line)
         after = following.follow(session, line, workspace.store, cache=workspace.cache)
-        if begun is None or (begun.action, begun.to) != ("rolled_back", after.champion):
+        if not _is_finished(begun, "rolled_back", after.champion):
             after = promotion.rollback(
                 session,
                 line,
@@ -97,8 +102,10 @@ def describe(workspace: Workspace, line_name: str) -> dict[str, Any]:
     return _document(line_name, deployed, state=last.state if last else "none")
 
 
-def last_night(workspace: Workspace, line_name: str) -> tuple[int, date]:
-    """The champion, and the last night that it scored.
+def night_to_learn(workspace: Workspace, line_name: str) -> tuple[int, date]:
+    """The champion, and the night whose retrain waited for labels that are there now; else the last night that it scored.
+
+    Of a retrain that was interrupted in its promotion, which is finished now, what that one learned from.
 
     Raises:
         UnknownVersion: there is no champion, or it has scored nothing yet.
@@ -107,28 +114,34 @@ def last_night(workspace: Workspace, line_name: str) -> tuple[int, date]:
     with workspace.database.session() as session:
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
+        begun = moves.pending(session, line)
         number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
+        known = retrains.list_retrains(session, line)
+        made = [row for row in known if row.new_version == number and row.state == "promoted"]
+        if made and _is_finished(begun, "promoted", number):
+            return made[-1].base_version, made[-1].night
         nights = scores.nights_scored(session, line, version=number)
-        answered = [
+        if not nights:
+            raise UnknownVersion(
+                f"version {number} of line {line_name!r} has scored no image yet",
+                hint=f"ingest a night first: halfsigma ingest {line_name} DIR --night YYYY-MM-DD",
+            )
+        own = [row for row in known if row.base_version == number]
+        night = _labelled_since(session, line, own) or nights[-1]
+        over = [
             row
-            for row in retrains.list_retrains(session, line)
-            if nights
-            and (row.night, row.base_version) == (nights[-1], number)
+            for row in own
+            if row.night == night
             and row.state in retrains.FINAL
             and not vetoes.may_start_again(workspace, session, line, row)
         ]
-    if answered:
+    if over:
         raise IllegalTransition(
-            f"retrain {answered[0].id} has learned from the night of {nights[-1]} already: {answered[0].state}",
+            f"retrain {over[0].id} has learned from the night of {night} already: {over[0].state}",
             hint=f"ingest another night, or deploy its version: halfsigma promote {line_name} "
-            f"--version {answered[0].new_version}",
+            f"--version {over[0].new_version}",
         )
-    if not nights:
-        raise UnknownVersion(
-            f"version {number} of line {line_name!r} has scored no image yet",
-            hint=f"ingest a night first: halfsigma ingest {line_name} DIR --night YYYY-MM-DD",
-        )
-    return number, nights[-1]
+    return number, night
 
 
 def configure_line(
@@ -161,6 +174,23 @@ def configure_line(
         }
         audit.record(session, actor=_person(), action="configured", line=line, document=document)
     return {"line": line_name, **document}
+
+
+def _labelled_since(session: Session, line: Line, own: Sequence[Retrain]) -> date | None:
+    """The night of the last of these retrains that waited for labels, where all were given and no later one came further."""
+    for row in reversed(own):
+        if row.state != "failed":
+            return None
+        asked = {each["sha256"] for each in row.document.get("suspects", ())}
+        known = images.find(session, line, asked)
+        if asked and all(sha256 in known and known[sha256].label is not None for sha256 in asked):
+            return row.night
+    return None
+
+
+def _is_finished(begun: moves.Move | None, action: Literal["promoted", "rolled_back"], champion: int | None) -> bool:
+    """Whether a move that was cut off is done now that MLflow was followed: who asks for it again asks for no second one."""
+    return begun is not None and (begun.action, begun.to) == (action, champion)
 
 
 def _refuse_vetoed(workspace: Workspace, session: Session, line: Line, number: int) -> None:

@@ -79,7 +79,8 @@ def _create(session: Session, line_name: str, rows: list[_CsvScore], path: Path,
             f"{path.name} has {len(rows)} scores, a new line's reference needs at least {MIN_REFERENCE}",
             hint="log a longer period of good parts first",
         )
-    reference = Reference(np.array([row.score for row in rows]))
+    in_order = sorted(rows, key=lambda row: (row.captured_at, scores.natural_order(row.image)))  # as a night is read
+    reference = Reference(np.array([row.score for row in in_order]))
     line = lines.create_line(session, line_name, detector=deployment.FOREIGN, time_zone=time_zone)
     lines.record_version(
         session,

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from flows.workspace import Workspace
 from halfsigma import StoreError, UnknownImage, UnknownVersion, UsageError
 from registry import deployment, history, images, lines
 from registry.columns import plain, utc_now
 from registry.history import Answer, Deployed, Judgement
+from registry.tables import Line
 
 SHA256_SHOWN = 12  # hexadecimal characters, enough to tell files apart by eye
+MICROSECONDS = 1_000_000
+"""In a second."""
 
 
 def line_history(
@@ -45,12 +50,14 @@ def line_history(
             hint="an image is known by its bytes: give the file as it was photographed, not a converted copy",
         )
     found = history.answer(changes, judged, at=instant)
+    asked = instant.astimezone(ZoneInfo(line.time_zone)).isoformat(timespec="seconds")
     return {
         "line": line_name,
+        "time_zone": line.time_zone,
         "at": instant.isoformat(),
         "image": wanted,
         "version": found.version,
-        "explanation": _explain(line_name, found, judged=judged, at=instant.isoformat(timespec="seconds")),
+        "explanation": _explain(line, found, judged=judged, at=asked),
         "deployment": None if found.deployment is None else plain(found.deployment),
         "judgement": None if found.judgement is None else plain(found.judgement),
         "judgements": [] if judged is None else plain(judged),
@@ -78,16 +85,17 @@ def publish_history(workspace: Workspace, line_name: str) -> None:
 
 
 def history_for_people(document: Mapping[str, Any]) -> None:
-    """The answer in words, then the changes of the champion, newest last."""
+    """The answer in words, then the changes of the champion, newest last; instants in the line's zone."""
     from rich.console import Console
 
     from flows.output import rows_table
 
     Console().print(document["explanation"], markup=False)
+    zone = document["time_zone"]
     rows = [
         {
             **change,
-            "at": change["at"][:19],
+            "at": _shown(change["at"], zone),
             "instead of": change["replaced"],
             "gates": _gates_in_short(change["made"].get("gates")),
             "images": change["made"].get("n_images"),
@@ -96,7 +104,7 @@ def history_for_people(document: Mapping[str, Any]) -> None:
     ]
     rows_table(rows, ("at", "version", "instead of", "action", "actor", "images", "gates", "reason"))
     if document["judgements"]:
-        shown = [{**each, "judged_at": each["judged_at"][:19]} for each in document["judgements"]]
+        shown = [{**each, "judged_at": _shown(each["judged_at"], zone)} for each in document["judgements"]]
         rows_table(shown, ("judged_at", "night", "version", "score", "threshold", "rejected", "shadow", "name"))
 
 
@@ -113,24 +121,35 @@ def _hash_of(image: Path | None, sha256: str | None) -> str | None:
     return sha256.lower()
 
 
-def _explain(line_name: str, found: Answer, *, judged: list[Judgement] | None, at: str) -> str:
+def _shown(at: datetime | str, time_zone: str) -> str:
+    """An instant (or its ISO text) at the next whole second, in that zone: given to ``--at``, it tells of the state after it.
+
+    >>> _shown("2026-11-28T04:38:21.120000+00:00", "Europe/Vienna")
+    '2026-11-28T05:38:22+01:00'
+    """
+    instant = datetime.fromisoformat(at) if isinstance(at, str) else at
+    whole = instant + timedelta(microseconds=-instant.microsecond % MICROSECONDS)
+    return whole.astimezone(ZoneInfo(time_zone)).isoformat()
+
+
+def _explain(line: Line, found: Answer, *, judged: list[Judgement] | None, at: str) -> str:
     if found.judgement is not None:
         verdict = "rejected" if found.judgement.rejected else "accepted"
         head = (
-            f"Version {found.version} of line {line_name} {verdict} the image at "
-            f"{found.judgement.judged_at.isoformat(timespec='seconds')}: "
+            f"Version {found.version} of line {line.name} {verdict} the image at "
+            f"{_shown(found.judgement.judged_at, line.time_zone)}: "
             f"score {found.judgement.score:.4g}, threshold {found.judgement.threshold:.4g}."
         )
     elif judged is not None:
-        return f"Line {line_name} had not judged the image by {at}; see the judgements for when it did."
+        return f"Line {line.name} had not judged the image by {at}; see the judgements for when it did."
     elif found.version is None:
-        return f"Line {line_name} had no champion yet at {at}."
+        return f"Line {line.name} had no champion yet at {at}."
     else:
-        head = f"Version {found.version} was the champion of line {line_name} at {at}."
-    return f"{head} {_why(found.deployment)}"
+        head = f"Version {found.version} was the champion of line {line.name} at {at}."
+    return f"{head} {_why(found.deployment, line.time_zone)}"
 
 
-def _why(change: Deployed | None) -> str:
+def _why(change: Deployed | None, time_zone: str) -> str:
     if change is None:
         return "The audit does not tell of its deployment: it was deployed before this database was kept."
     instead = "" if change.replaced is None else f" instead of version {change.replaced}"
@@ -140,9 +159,10 @@ def _why(change: Deployed | None) -> str:
         n_images = f"{made['n_images']} images" if made.get("n_images") is not None else "images that were not counted"
         gates = made.get("gates")
         tried = f"; gates: {_gates_in_short(gates)}" if gates else ""
-        how = f" It was {made['action']} at {made['at'][:19]} from {n_images}{tried}."
+        how = f" It was {made['action']} at {_shown(made['at'], time_zone)} from {n_images}{tried}."
     action = change.action.replace("_", " ")
-    return f"It was {action} at {change.at.isoformat(timespec='seconds')} by {change.actor}{instead}: {change.reason}.{how}"
+    at = _shown(change.at, time_zone)
+    return f"It was {action} at {at} by {change.actor}{instead}: {change.reason}.{how}"
 
 
 def _gates_in_short(gates: list[Mapping[str, Any]] | None) -> str | None:

@@ -64,7 +64,10 @@ class _Along:
 def ingest(
     workspace: Workspace, line_name: str, folder: Path, *, night: date, progress: Progress = no_progress
 ) -> Ingested:
-    """Score every readable image of ``folder``; what was logged before is left as it is.
+    """Score every readable image of ``folder``; what was logged before is left as it is, and known by where it lies now.
+
+    An image that an earlier champion judged that night keeps its verdict: the part has gone, and a champion that has
+    learned the night since would be compared with its reference on images that it knows.
 
     Raises:
         UnknownLine, UnknownVersion: there is nothing to score with.
@@ -76,11 +79,12 @@ def ingest(
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
         number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
-        logged = {(row.sha256, row.name): row for row in scores.night_images(session, line, number, night)}
+        logged = {(row.sha256, row.name): row for row in scores.judged_images(session, line, night)}
     version = workspace.load(line_name, number)
     along = _scores_along(workspace, line, night=night)
     unreadable: list[Unreadable] = []
-    batch: list[tuple[ScoreRow, str]] = []
+    batch: list[ScoreRow] = []
+    places: list[tuple[str, Path]] = []
     shadows: list[ScoreRow] = []
     n_scored = n_new = n_reject = 0
     for index, item in enumerate(read_ahead(paths)):
@@ -88,28 +92,25 @@ def ingest(
         if isinstance(item, Unreadable):
             unreadable.append(item)
             continue
-        name = item.path.relative_to(folder).as_posix()
+        name = storable(item.path.relative_to(folder).as_posix())
         known = logged.get((item.sha256, name))
-        n_scored += 1
-        if known is not None:
-            n_reject += known.rejected
-            if along is not None and (item.sha256, name) not in along.logged:
-                shadows.append(along.judge(item, known.covariates, known.captured_at, name=name, night=night))
-            continue
         try:
-            row = _judge(item, version, name=name, line=line, night=night)
+            row = known or _judge(item, version, name=name, line=line, night=night)
         except ImageError as error:
             unreadable.append(Unreadable(item.path, f"{item.path.name}: {error.message}"))
-            n_scored -= 1
             continue
+        n_scored += 1
         n_reject += row.rejected
-        batch.append((row, str(item.path.resolve())))
+        places.append((item.sha256, item.path.resolve()))
+        if isinstance(row, ScoreRow):
+            batch.append(row)
         if along is not None and (item.sha256, name) not in along.logged:
             shadows.append(along.judge(item, row.covariates, row.captured_at, name=name, night=night))
-        if len(batch) >= BATCH_IMAGES:
-            n_new += _log(workspace, line, number, batch)
+        if len(places) >= BATCH_IMAGES:
+            n_new += _log(workspace, line, number, batch, places)
             batch.clear()
-    n_new += _log(workspace, line, number, batch)
+            places.clear()
+    n_new += _log(workspace, line, number, batch, places)
     if along is not None:
         with workspace.database.session() as session:
             scores.log_scores(session, line, along.number, shadows)
@@ -154,14 +155,15 @@ def _captured_at(taken_at: datetime | None, *, night: date, time_zone: str) -> d
     return taken_at.replace(tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
 
 
-def _log(workspace: Workspace, line: Line, number: int, batch: list[tuple[ScoreRow, str]]) -> int:
+def _log(workspace: Workspace, line: Line, number: int, batch: list[ScoreRow], places: list[tuple[str, Path]]) -> int:
+    """Log what is new, and note where each image lies; how many scores were new."""
     # a name that no database can hold would not be found again
     kept = {
-        row.sha256: str(workspace.vault.keep(line.name, Path(path), row.sha256))
-        for row, path in batch
-        if storable(path) != path
+        sha256: str(workspace.vault.keep(line.name, path, sha256))
+        for sha256, path in places
+        if storable(str(path)) != str(path)
     }
     with workspace.database.session() as session:
-        images.remember(session, line, {row.sha256: path for row, path in batch})
+        images.remember(session, line, {sha256: str(path) for sha256, path in places})
         images.set_kept(session, line, kept)
-        return scores.log_scores(session, line, number, [row for row, _ in batch])
+        return scores.log_scores(session, line, number, batch)

@@ -84,9 +84,9 @@ def nightly(night: date | None = None, line_names: list[str] | None = None) -> d
         for row in rows:
             if row["error"]:
                 logger.error("%s: %s", row["line"], row["error"])
-        plots = publish_task(workspace, checked)
-        delivery = deliver_task(workspace)
+        delivery = deliver_task(workspace)  # before the plots, which wait for an MLflow that is away
         logger.info("alerts: %s", delivery)
+        plots = publish_task(workspace, checked)
         show_night(judged_night.isoformat(), rows, plots)
         return {"night": judged_night.isoformat(), "flow_run_id": str(flow_run.get_id()), "lines": rows}
 
@@ -107,18 +107,22 @@ def check_task(workspace: Workspace, names: Sequence[str], night: date) -> tuple
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
 def publish_task(workspace: Workspace, checked: Sequence[CheckedLine]) -> dict[str, Path]:
     """Plots beside the versions in MLflow, after the night's work: a full disk or a registry that is away costs the
-    picture, not the night. Line → plot."""
+    picture, not the night, and is waited for once. Line → plot."""
     plots = {}
+    is_away = False
     for each in checked:
         if not _needs_a_look(each):
             continue
         try:
             plots[each.line] = draw_check(workspace, each)
-            publish_check(workspace, each, plots[each.line])
+            if not is_away:
+                publish_check(workspace, each, plots[each.line])
         except OSError as error:
             get_run_logger().warning("%s: the plot was not drawn: %s", each.line, error)
         except (StoreError, UnknownVersion) as error:  # a detector that is not ours has no version in MLflow
-            get_run_logger().warning("%s: the plot was not published: %s", each.line, error.message)
+            is_away = is_away or (isinstance(error, StoreError) and not _answers(workspace, each.line))
+            which = "neither this nor any later plot was" if is_away else "the plot was not"
+            get_run_logger().warning("%s: %s published: %s", each.line, which, error.message)
     return plots
 
 
@@ -187,7 +191,7 @@ def _champion(workspace: Workspace, line_name: str) -> int | None:
 def _respond_to_drift(workspace: Workspace, checked: CheckedLine) -> tuple[dict[str, Any] | None, str]:
     """Retrain the champion; a night that another version judged was responded to when that one was champion.
 
-    A retrain that was killed after it moved the champion's alias and before it wrote so is brought to its end.
+    A retrain that was killed is brought to its end all the same.
     """
     with workspace.database.session() as session:
         line = lines.get_line(session, checked.line)
@@ -217,6 +221,15 @@ def _deployed_lines(workspace: Workspace) -> list[str]:
     with workspace.database.session() as session:
         deployed = lines.all_aliases(session)
         return [line.name for line in lines.list_lines(session) if "champion" in deployed.get(line.id, {})]
+
+
+def _answers(workspace: Workspace, line_name: str) -> bool:
+    """Whether MLflow is there: then what it refused is that line's matter alone."""
+    try:
+        workspace.store.aliases(line_name)
+    except StoreError:
+        return False
+    return True
 
 
 def _needs_a_look(checked: CheckedLine) -> bool:

@@ -88,7 +88,7 @@ def _timeline(workspace: Workspace, line_name: str) -> tuple[NightRow, ...]:
         NightRow(
             night=check.night,
             verdict=check.verdict,  # type: ignore[arg-type]  # the table's CHECK holds it to the six
-            n=int(check.document["n"]),
+            n=counts[check.version, check.night].n_scored,  # labelled defects too: they are among the rejected
             bulk_shift_sd=check.document["bulk_shift_sd"],
             bulk_shift_ci=_pair(check.document["bulk_shift_ci"]),
             fpr=None,

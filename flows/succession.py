@@ -85,7 +85,7 @@ def conclude(workspace: Workspace, retrain: Retrain, line: Line, progress: Progr
         vetoed = [] if champion == number else vetoes.learned_defects(workspace, session, line, retrain)
         if vetoed:
             raise RegistryError(vetoes.phrase(vetoed), hint=f"learn again without them: halfsigma retrain {line.name}")
-        if line.policy == "auto" and line.approvals == 1:
+        if champion == number or (line.policy == "auto" and line.approvals == 1):
             return promote_retrain(session, workspace, retrain, line, number, start="registered", document=details)
         if line.policy == "shadow":
             workspace.store.fetch(line.name, number, cache=workspace.cache)  # it scores along when MLflow is away

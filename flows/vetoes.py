@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -29,31 +30,53 @@ def learned_defects_of(workspace: Workspace, session: Session, line: Line, numbe
         return learned_defects(workspace, session, line, made[-1])
     if lines.get_version(session, line, number).origin != "retrain":
         return []
-    return _defects(session, line, _fitted_on(workspace, line, number))
+    return _defects(session, line, _recorded(workspace, line, number, "fit_images_sha256"))
 
 
-def _defects(session: Session, line: Line, learned: Iterable[str]) -> list[str]:
-    known = images.find(session, line, learned)
+def tried_defects(workspace: Workspace, session: Session, line: Line, retrain: Retrain) -> list[str]:
+    """As `learned_defects`, with those that were held back: they teach nothing, but the threshold and the gates are by them."""
+    return _defects(session, line, _tried(workspace, line, retrain))
+
+
+def _defects(session: Session, line: Line, hashes: Iterable[str]) -> list[str]:
+    known = images.find(session, line, hashes)
     return sorted(sha256 for sha256, image in known.items() if image.label == "defect")
 
 
 def _learned(workspace: Workspace, line: Line, retrain: Retrain) -> Iterable[str]:
     """By this machine's files; by the version's own where another machine made it, and none while nobody can say."""
-    file = retrain_files.latest_curation(retrain_files.folder_of(workspace, retrain))
-    document = json.loads(file.read_text()) if file.exists() else None
+    document = _curation(workspace, retrain)
     if ADDED in retrain.document:  # the fit leaves out what was called a defect before it
         return {*retrain.document[ADDED]} & {*(document["chosen"] if document else retrain.document[ADDED])}
     if document is not None:
         return {*document["chosen"], *document["core"]} - set(document["held_back"])
-    return () if retrain.new_version is None else _fitted_on(workspace, line, retrain.new_version)
-
-
-def _fitted_on(workspace: Workspace, line: Line, number: int) -> Iterable[str]:
-    try:
-        folder = workspace.store.fetch(line.name, number, cache=workspace.cache)
-        return list(map(str, read_manifest(folder)["provenance"]["fit_images_sha256"]))
-    except (StoreError, UnknownVersion, AnotherVersion, ArtifactError):
+    if retrain.new_version is None:
         return ()
+    return _recorded(workspace, line, retrain.new_version, "fit_images_sha256")
+
+
+def _tried(workspace: Workspace, line: Line, retrain: Retrain) -> Iterable[str]:
+    document = _curation(workspace, retrain)
+    if document is not None:
+        return {*document["chosen"], *document["core"]}
+    if ADDED in retrain.document or retrain.new_version is None:
+        return _learned(workspace, line, retrain)
+    return _recorded(workspace, line, retrain.new_version, "fit_images_sha256", "reference_images_sha256")
+
+
+def _curation(workspace: Workspace, retrain: Retrain) -> dict[str, Any] | None:
+    """As it lies on this machine, if it does."""
+    file = retrain_files.latest_curation(retrain_files.folder_of(workspace, retrain))
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def _recorded(workspace: Workspace, line: Line, number: int, *which: str) -> set[str]:
+    """These images by the version's own manifest; none where it cannot be had."""
+    try:
+        provenance = read_manifest(workspace.store.fetch(line.name, number, cache=workspace.cache))["provenance"]
+    except (StoreError, UnknownVersion, AnotherVersion, ArtifactError):
+        return set()
+    return {str(sha256) for each in which for sha256 in provenance[each]}
 
 
 def phrase(vetoed: list[str]) -> str:
@@ -72,7 +95,7 @@ def may_start_again(
         return False
     if ADDED in retrain.document and not is_growth:
         return True
-    return bool(learned_defects(workspace, session, line, retrain))
+    return bool(tried_defects(workspace, session, line, retrain))
 
 
 def reject_offered(

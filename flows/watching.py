@@ -75,7 +75,7 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
             until=night,
         )
         seen = live.that_count(judged, live.recorded(session, line, probation.version, until=night))
-        if not seen or seen[-1].night != night or len(seen) > line.probation_nights:
+        if not seen or seen[-1].night != night or live.are_enough(seen[:-1], n_nights=line.probation_nights):
             return None
         gates = tuple(
             live.judge_live(
@@ -85,7 +85,7 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
                 seen,
                 former=probation.replaced,
                 verdict=verdict,
-                n_looks=line.probation_nights,
+                n_looks=max(line.probation_nights, len(seen)),
             )
         )
         failed = [gate for gate in gates if not gate.passed]
@@ -101,7 +101,7 @@ def watch_champion(workspace: Workspace, checked: CheckedLine) -> Watched | None
 
         reason = "; ".join(gate.reason for gate in failed)
         if not failed:
-            if len(seen) < line.probation_nights:
+            if not live.are_enough(seen, n_nights=line.probation_nights):
                 return watched("watching", "within the limits")
             _tell_once(session, line, "probation_passed", probation.version, {"nights": len(seen)})
             return watched("passed", f"within the limits for {len(seen)} nights")
@@ -138,15 +138,14 @@ def settle_shadow(workspace: Workspace, line_name: str, *, night: date) -> Retra
             return next((row for row in reversed(known) if row.document.get(SETTLED_ON) == night.isoformat()), None)
         number = retrain.new_version
         judged = live.live_nights(session, line, number, shadow=True, after=retrain.night, until=night)
-        if len(judged) < line.shadow_nights:
+        if not live.are_enough(judged, n_nights=line.shadow_nights):
             return None
         verdicts = {each.night: live.verdict_on(session, line, number, each.night) for each in judged}
         seen = live.that_count(judged, {day: (found.kind, found.defect_share) for day, found in verdicts.items()})
-        if len(seen) < line.shadow_nights:
+        if not live.are_enough(seen, n_nights=line.shadow_nights):
             return None  # where the camera was at fault, the next night says more
-        gates = live.judge_live(
-            session, line, number, seen, former=retrain.base_version, verdict=verdicts[seen[-1].night]
-        )
+        said = live.that_speaks([verdicts[each.night] for each in seen])
+        gates = live.judge_live(session, line, number, seen, former=retrain.base_version, verdict=said)
         found = {
             "live_gates": [gate.to_dict() for gate in gates],
             "shadow_nights": [str(each.night) for each in seen],

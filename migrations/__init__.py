@@ -12,7 +12,7 @@ then write its purpose and its way back, and append its number here.
 
 from __future__ import annotations
 
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every revision, oldest first; the last one is the schema this code works with."""
 
 HEAD = REVISIONS[-1]

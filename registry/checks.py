@@ -78,10 +78,9 @@ def list_checks(
 
 def checks_of_night(session: Session, night: date, *, without: Collection[int]) -> list[NightCheck]:
     """The last verdict of that night of every line but those whose ids are in ``without``."""
-    of_night = select(NightCheck.id, NightCheck.line_id).where(NightCheck.night == night)
-    last = {line_id: check_id for check_id, line_id in session.execute(of_night.order_by(NightCheck.checked_at))}
-    found = (session.get(NightCheck, check_id) for line_id, check_id in last.items() if line_id not in without)
-    return [check for check in found if check is not None]
+    of_night = select(NightCheck).where(NightCheck.night == night).order_by(NightCheck.checked_at)
+    last = {check.line_id: check for check in session.scalars(of_night) if check.line_id not in without}
+    return list(last.values())
 
 
 def latest_checks(session: Session) -> dict[int, NightCheck]:

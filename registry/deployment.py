@@ -141,14 +141,21 @@ def mirror(session: Session, line: Line, actual: Mapping[str, int], *, promoted_
 
 def _settle_offered(session: Session, line: Line, actual: Mapping[str, int], *, promoted_by: str) -> None:
     """A retrain that waited or scored along is over when its version was promoted, another champion took its base's place, or a person
-    took the challenger's alias away from it: then the next drift may ask for another."""
+    took the challenger's alias away from it: then the next drift may ask for another.
+
+    One that is registered only is over when its version was promoted: its process was killed before it could write so, or a
+    person was faster. Left open, it would be promoted again after a rollback.
+    """
     champion = actual.get("champion")
     offered = retrains.open_retrain(session, line)
-    if offered is None or offered.state not in retrains.OFFERED:
+    if offered is None or offered.new_version is None:
         return
     state = offered.state
     if offered.new_version == champion:
-        retrains.advance(session, offered.id, start=state, to="promoted", reason=f"{promoted_by} promoted it")
+        reason = f"{promoted_by} promoted it" if state in retrains.OFFERED else None  # else why it was asked for stays
+        retrains.advance(session, offered.id, start=state, to="promoted", reason=reason)
+    elif state not in retrains.OFFERED:
+        return
     elif offered.base_version != champion:
         retrains.advance(session, offered.id, start=state, to="rejected", reason="another version was promoted")
     elif offered.new_version != actual.get("challenger"):

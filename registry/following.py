@@ -54,11 +54,18 @@ def follow(session: Session, line: Line, store: MlflowStore, *, cache: Path, at:
     A champion alias that was taken away, or that points to a version which cannot be loaded, is put back to the
     mirrored champion; a champion whose version was deleted is registered again from this machine's copy: a station must
     never be without one. Of several processes that see the same move, one tells it. A promotion of ours that was killed
-    after it moved the alias is recorded as whose it was.
+    after it moved the alias is recorded as whose it was. Commits: what was moved in MLflow stays moved, whatever becomes of
+    what the caller does next.
 
     Raises:
         StoreError: MLflow cannot be reached; the mirror stays as it is.
     """
+    deployed = _followed(session, line, store, cache=cache, at=at)
+    session.commit()
+    return deployed
+
+
+def _followed(session: Session, line: Line, store: MlflowStore, *, cache: Path, at: datetime | None) -> Deployment:
     look = _look(session, line, store)
     if look is None:
         return Deployment.of(lines.aliases(session, line))

@@ -126,13 +126,19 @@ def live_false_positives_gate(
 
 def live_shift_gate(bulk_shift_sd: float, low: float, high: float, *, verdict: str) -> Gate:
     """On live nights the check finds no drift from the version's own reference."""
+    known = bool(np.isfinite(bulk_shift_sd))
     interval = f" (95 % between {low:+.2f} and {high:+.2f})" if np.isfinite([low, high]).all() else ""
+    where = (
+        f"the bulk lies {bulk_shift_sd:+.2f} SD from the version's reference"
+        if known
+        else "where the bulk lies is unknown"
+    )
     return Gate(
         "live_shift_sd",
         verdict != "drift",
-        bulk_shift_sd if np.isfinite(bulk_shift_sd) else 0.0,
+        bulk_shift_sd if known else 0.0,
         MAX_SHIFT_SD,
-        f"the check says {verdict}: the bulk lies {bulk_shift_sd:+.2f} SD from the version's reference{interval}",
+        f"the check says {verdict}: {where}{interval}",
     )
 
 

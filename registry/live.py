@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from drift.reference import Reference
+from drift.settings import DriftSettings
 from drift.verdict import Verdict, judge
 from registry import audit, checks, lines
 from registry.deployment import SYSTEM
@@ -33,6 +35,8 @@ from registry.windows import defect_hashes
 
 USUAL_NIGHTS = 30
 """Nights of the former champion from which the line's usual share of rejects is taken."""
+LEAST_IMAGES = DriftSettings().least_effective
+"""In all, for a version that is told good: nights without images prove nothing."""
 USUAL_VERDICTS = ("stable", "insufficient", "warning")
 
 SCORE, IMAGE = table_of(Score), table_of(Image)
@@ -100,6 +104,20 @@ def that_count(nights: Sequence[LiveNight], said: Mapping[date, tuple[str, float
     return [replace(night, defect_share=share) for night, verdict, share in told if verdict != "sensor_fault"]
 
 
+def are_enough(nights: Sequence[LiveNight], *, n_nights: int) -> bool:
+    """Whether a version may be told good by them: so many nights, with images enough for a verdict between them."""
+    n_images = sum(night.n for night in nights)
+    return len(nights) >= n_nights and (n_images >= LEAST_IMAGES or n_nights == 0)
+
+
+def that_speaks(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of several nights' verdicts, oldest first, the one that says most: a drift, else the last that is not insufficient."""
+    told = [each for each in verdicts if each.kind == "drift"] or [
+        each for each in verdicts if each.kind != "insufficient"
+    ]
+    return (told or verdicts)[-1]
+
+
 def probation_of(session: Session, line: Line) -> Probation | None:
     """Whether the line's champion is on probation: it replaced another, and was never rolled back by itself before.
 
@@ -132,7 +150,7 @@ def judge_live(
     verdict: Verdict,
     n_looks: int = 1,
 ) -> list[Gate]:
-    """The gates on live nights; ``verdict`` is the check's on the last of them, by the version's own reference.
+    """The gates on live nights; ``verdict`` is the check's, by the version's own reference.
 
     What a night's burst of defects brings is no false positive, that night.
 
@@ -142,7 +160,7 @@ def judge_live(
         version: that judged them.
         nights: as `that_count` gives them, at least one.
         former: the version that it replaces or replaced: its quiet nights say how much this line usually rejects.
-        verdict: of the last night.
+        verdict: of the last night, or of the one that says most.
         n_looks: how often a good version is judged so; the chance to refuse it is shared among them.
     """
     promised, n_reference = _promise(session, line, version)
@@ -209,8 +227,21 @@ def caught_by_both(
     return np.array([[verdicts[former][each], verdicts[version][each]] for each in both], np.bool_).reshape(-1, 2)
 
 
+def night_as_seen(session: Session, line: Line, version: int, night: date) -> Mapping[str, Any]:
+    """The check's document of that night on that version; made now where there is none, or images were judged after it."""
+    check = checks.get_check(session, line, version, night)
+    last = session.scalar(
+        select(func.max(SCORE.c.judged_at)).where(
+            SCORE.c.line_id == line.id, SCORE.c.version == version, SCORE.c.night == night
+        )
+    )
+    if check is not None and (last is None or last <= check.checked_at):
+        return check.document
+    return verdict_on(session, line, version, night).to_dict()
+
+
 def verdict_on(session: Session, line: Line, version: int, night: date) -> Verdict:
-    """The check's verdict on a version that is not the champion, by its own reference; KS stands alone (q = p)."""
+    """A verdict on a version by its own reference, as the check's, but kept nowhere; KS stands alone (q = p)."""
     measured = measure_line(session, LineToMeasure(line.id, line.name, version), night, version=version)
     return judge(measured.measurement, q=measured.measurement.ks_p)
 

@@ -81,7 +81,7 @@ def measure_lines(url: str, several: Sequence[LineToMeasure], night: date) -> li
             except Exception as error:  # noqa: BLE001  # figures that nobody foresaw: one line's fault ends no other's night
                 told = DriftError(
                     f"its night cannot be measured: {type(error).__name__}: {error}",
-                    hint=f"look at its scores: halfsigma report {line.name} --night {night}",
+                    hint="look at that night's rows in the database's table score; if they are sound, report this",
                 )
                 outcomes.append(Unmeasured(line.name, told))
             session.rollback()  # nothing was written; a snapshot of PostgreSQL is not held for all lines

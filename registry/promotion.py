@@ -89,8 +89,7 @@ def promote(
         IllegalTransition: somebody else is changing the champion, or has done so meanwhile.
         StoreError: MLflow is away; the next `follow` records what came of it.
     """
-    lines.get_version(session, line, number)
-    _refuse_unusable(session, line, store, number, cache=cache)
+    refuse_unusable(session, line, store, number, cache=cache)
     details = dict(document)
     with moves.moving(
         session, line, action="promoted", start=replaces, to=number, actor=actor, document=details
@@ -141,7 +140,7 @@ def rollback(
             f"line {line.name!r} has no previous version to roll back to",
             hint=f"name one: halfsigma promote {line.name} --version N",
         )
-    _refuse_unusable(session, line, store, target, cache=cache)
+    refuse_unusable(session, line, store, target, cache=cache)
     missing = (
         None if was_champion(session, line, target) else approval.is_missing(session, line, target, replaces=replaces)
     )
@@ -184,6 +183,20 @@ def offer(
     return Deployment.of(actual)
 
 
+def refuse_unusable(session: Session, line: Line, store: MlflowStore, number: int, *, cache: Path) -> None:
+    """RegistryError for a version that cannot be deployed, UnknownVersion if it is none of those known here; one that MLflow has
+    and this database has not, from another machine or since a backup, is mirrored."""
+    refusal = unusable(session, line, store, number, cache=cache)
+    if refusal is None:
+        return
+    known = [version.number for version in lines.list_versions(session, line)]
+    kind = RegistryError if number in known else UnknownVersion
+    raise kind(
+        f"version {number} of line {line.name!r} cannot be deployed: {refusal}",
+        hint=f"restore its files in MLflow, or deploy another version; known are {', '.join(map(str, known)) or 'none'}",
+    )
+
+
 def _record(
     session: Session,
     line: Line,
@@ -199,15 +212,6 @@ def _record(
     if lines.move_champion(session, line, start=start, to=to, at=at):
         details = {**document, "from": start, "to": to}
         tell(session, line, action, actor=actor, version=to, document=details, at=at)
-
-
-def _refuse_unusable(session: Session, line: Line, store: MlflowStore, number: int, *, cache: Path) -> None:
-    refusal = unusable(session, line, store, number, cache=cache)
-    if refusal is not None:
-        raise RegistryError(
-            f"version {number} of line {line.name!r} cannot be deployed: {refusal}",
-            hint="restore its files in MLflow, or deploy another version",
-        )
 
 
 def _refuse_overtaken(line: Line, store: MlflowStore, number: int) -> Mapping[str, int]:

@@ -192,7 +192,8 @@ class MlflowStore:
             cause = error.__cause__
             if isinstance(cause, MlflowException) and cause.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise UnknownVersion(
-                    f"{model_name(line)} has no version {number} in MLflow", hint="halfsigma status lists versions"
+                    f"{model_name(line)} has no version {number} in MLflow",
+                    hint=f"halfsigma history {line} lists those that were deployed, MLflow's page of {model_name(line)} all",
                 ) from error
             raise
 

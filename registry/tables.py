@@ -249,7 +249,11 @@ class NightCheck(Base):
     """The verdict of one night on one version; checking again replaces it."""
 
     __tablename__ = "night_check"
-    __table_args__ = (UniqueConstraint("line_id", "version", "night"), one_of("verdict", VERDICTS))
+    __table_args__ = (
+        UniqueConstraint("line_id", "version", "night"),
+        one_of("verdict", VERDICTS),
+        Index("ix_night_check_night", "night"),  # all lines of a night are corrected together
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     line_id: Mapped[int] = mapped_column(ForeignKey("line.id"))

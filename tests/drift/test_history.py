@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drift.history import NightShift, most_likely_change, trend
+from drift.history import NightShift, last_change, most_likely_change, trend
 
 V_REF = 1.0 / 300
 
@@ -64,3 +64,37 @@ def test_a_line_on_its_way_back_to_the_reference_has_no_forecast() -> None:
 
 def test_three_nights_show_no_trend() -> None:
     assert trend(nights([0.0, 0.1, 0.2]), v_ref=V_REF, target=0.5, confidence_z=1.96) is None
+
+
+def test_after_a_repair_the_shift_is_that_of_the_nights_since() -> None:
+    change = last_change(nights([0.0] * 10 + [1.0] * 5 + [0.2] * 4), v_ref=V_REF, certain_z=4.6)
+    assert (change.first, change.n_level) == (15, 4)
+    assert change.estimate == change.level == pytest.approx(0.2)
+    assert change.step == pytest.approx(-0.8)
+    assert change.came_back
+    assert change.level_z == pytest.approx(0.2 / np.sqrt(1 / 1600 + V_REF))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_without_a_certain_change_nothing_is_looked_at_again(seed: int) -> None:
+    shifts = nights(np.random.default_rng(seed).normal(0.0, 0.05, 30))
+    assert last_change(shifts, v_ref=V_REF, certain_z=4.6) == most_likely_change(shifts, v_ref=V_REF)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_later_change_is_the_one_that_two_sample_tests_over_all_nights_find(seed: int) -> None:
+    """Against the definition: each split's two weighted means, compared as known-variance samples are."""
+    rng = np.random.default_rng(seed)
+    variance = rng.uniform(0.001, 0.01, 20)
+    levels = np.repeat([0.0, 1.5, 0.4], [6, 8, 6])
+    values = levels + rng.normal(0.0, np.sqrt(variance))
+    found = last_change(
+        [NightShift(float(x), float(v)) for x, v in zip(values, variance, strict=True)], v_ref=V_REF, certain_z=4.6
+    )
+    since, spread = values[6:], variance[6:]
+    z = []
+    for k in range(1, len(since)):
+        before, after = (np.average(since[part], weights=1 / spread[part]) for part in (slice(0, k), slice(k, None)))
+        z.append((after - before) / np.sqrt(1 / (1 / spread[:k]).sum() + 1 / (1 / spread[k:]).sum()))
+    assert found.first == 6 + 1 + int(np.argmax(np.abs(z)))
+    assert found.z == pytest.approx(z[found.first - 7])

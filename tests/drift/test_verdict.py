@@ -53,6 +53,81 @@ def test_a_ramp_warns_and_says_when_it_will_cross(reference: Reference, nights: 
     assert verdict.trend.low - 1.0 <= 3.0 <= verdict.trend.high + 1.0
 
 
+def test_a_line_that_was_repaired_is_no_longer_called_drift(reference: Reference, nights: Nights) -> None:
+    windows = nights([0.0] * 10 + [1.0] * 5 + [0.2] * 8)
+    kinds = [kind(reference, windows[: k + 1]) for k in range(10, len(windows))]
+    assert kinds[:5] == ["drift"] * 5
+    assert set(kinds[5:]) <= {"stable", "warning"}
+    quiet = nights([0.0] * 10 + [1.0] * 5 + [0.0] * 12)
+    assert [kind(reference, quiet[: k + 1]) for k in range(17, len(quiet))] == ["stable"] * 10
+
+
+def test_one_bad_night_is_not_remembered_as_a_lasting_shift(reference: Reference, nights: Nights) -> None:
+    windows = nights([0.0] * 10 + [3.0] + [0.0] * 6)
+    assert [kind(reference, windows[: k + 1]) for k in range(10, len(windows))] == ["drift"] + ["stable"] * 6
+
+
+def test_a_detector_that_stands_still_is_a_fault_and_no_part_of_the_history(
+    reference: Reference, nights: Nights
+) -> None:
+    windows = nights([0.0] * 6)
+    windows[3:5] = [replace(each, scores=np.full(each.n, reference.mean)) for each in windows[3:5]]
+    verdict = judge_lines([(reference, windows[:5])])[0]
+    assert (verdict.kind, verdict.fault) == ("sensor_fault", "stuck_scores")
+    assert "400 of 400 images have the very same score" in verdict.explanation
+    assert len(measure(reference, windows).nights) == 4
+    half = replace(windows[5], scores=np.where(np.arange(400) % 2, windows[5].scores, reference.mean))
+    assert kind(reference, [half]) == "sensor_fault"
+
+
+def test_a_detector_that_counts_in_steps_does_not_stand_still() -> None:
+    rng = np.random.default_rng(3)
+    counts = Reference(scores=rng.poisson(0.5, 300).astype(float))
+    assert kind(counts, [Window(night=date(2026, 1, 1), scores=rng.poisson(0.5, 400))]) == "stable"
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+@pytest.mark.parametrize("step", [1.0, 0.5])
+def test_scores_in_steps_are_judged_as_the_same_scores_without(step: float, shift: float) -> None:
+    estimates, kinds = [], set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        usual, tonight = rng.normal(10.0, 1.0, 300), rng.normal(10.0 + shift, 1.0, 400)
+        of_steps = Reference(scores=np.round(usual / step) * step)
+        verdict = judge_lines([(of_steps, [Window(night=date(2026, 1, 1), scores=np.round(tonight / step) * step)])])[0]
+        kinds.add(verdict.kind)
+        estimates.append(verdict.tonight.estimate)
+    assert kinds == {"drift" if shift else "stable"}
+    assert np.mean(estimates) == pytest.approx(shift, abs=0.06)
+    assert np.std(estimates) < 0.12  # 0.08 for scores without steps
+
+
+def test_copies_of_a_picture_count_once(reference: Reference, nights: Nights) -> None:
+    night = nights([0.0], n=40)[0]
+    hashes = tuple(f"{k:064x}" for k in range(40))
+    once = replace(night, image_hashes=hashes)
+    copied = replace(night, scores=np.tile(night.scores, 4), image_hashes=hashes * 4)
+    one, four = measure(reference, [once]), measure(reference, [copied])
+    assert (four.n_effective, four.tonight, four.ks_p) == (one.n_effective, one.tonight, one.ks_p)
+
+
+def test_idle_lines_cost_the_others_no_power(reference: Reference, nights: Nights) -> None:
+    tonight = nights([0.8], n=60)
+    idle = [Window(night=tonight[0].night, scores=np.empty(0))]
+    alone = judge_lines([(reference, tonight)])[0]
+    among = judge_lines([(reference, tonight), *[(reference, idle)] * 50])
+    assert among[0] == alone
+    assert {each.kind for each in among[1:]} == {"insufficient"}
+    assert {each.ks.q for each in among[1:]} == {1.0}
+
+
+def test_a_night_of_labelled_defects_alone_says_so(reference: Reference) -> None:
+    night = Window(night=date(2026, 1, 1), scores=np.empty(0), n_known_defects=12)
+    assert judge_lines([(reference, [night])])[0].explanation.startswith(
+        "All 12 images of this night are labelled defects"
+    )
+
+
 def test_a_defect_burst_never_starts_a_retrain(reference: Reference, nights: Nights) -> None:
     kinds = {kind(reference, nights([0.0] * 3, n=200, defects=share)) for share in (0.05, 0.1, 0.2) for _ in range(20)}
     assert "defect_burst" in kinds

@@ -165,6 +165,7 @@ def simulated_plant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         monkeypatch.setattr(nightly.retraining, "retrain", made.retrain)
         monkeypatch.setattr("registry.promotion.unusable", lambda *_, **__: None)  # these versions have no files
         monkeypatch.setattr("flows.vetoes.learned_defects", lambda *_: made.vetoed)
+        monkeypatch.setattr("flows.vetoes.tried_defects", lambda *_: made.vetoed)
         number = made.add(0.0)
         with database.session() as session:
             promotion.deploy_first(session, lines.get_line(session, LINE), store, number)  # type: ignore[arg-type]

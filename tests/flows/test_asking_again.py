@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ import pytest
 from detectors.artifact import FORMAT, MANIFEST
 from flows import retrain_files
 from flows.challenger import fail_retrain, request_retrain, run_retrain, run_step
-from flows.deploying import roll_back
+from flows.deploying import night_to_learn, roll_back
 from flows.retrain_files import ADDED, CURATED, LEARNED
-from flows.vetoes import learned_defects
+from flows.vetoes import learned_defects, tried_defects
 from halfsigma import DetectorError, IllegalTransition, StoreError
 from registry import images, lines, retrains
 from registry.tables import Retrain
@@ -126,6 +126,46 @@ def test_a_rollback_that_was_cut_off_is_finished_and_not_followed_by_a_second(
     assert roll_back(plant.workspace, LINE)["champion"] == 1  # asked for anew
 
 
+def test_a_night_that_waited_for_labels_is_learned_from_when_it_has_them_although_a_newer_one_was_begun(
+    plant: Plant,
+) -> None:
+    for days in range(3):
+        plant.photograph(FIRST + timedelta(days))
+
+    def fail(days: int, **document: object) -> None:
+        row = _ask(plant, days)
+        with plant.workspace.database.session() as session:
+            retrains.advance(session, row.id, start="requested", to="failed", document=document)
+
+    def say(sha256: str, as_label: str) -> date:
+        with plant.workspace.database.session() as session:
+            images.label(session, lines.get_line(session, LINE), [sha256], as_label)
+        return night_to_learn(plant.workspace, LINE)[1]
+
+    with plant.workspace.database.session() as session:
+        images.remember(session, lines.get_line(session, LINE), {sha256: f"{sha256[:2]}.png" for sha256 in (A, B)})
+    last = FIRST + timedelta(2)
+    fail(0, suspects=[{"sha256": A, "path": "aa.png"}, {"sha256": B, "path": "bb.png"}])
+    assert say(A, "defect") == last, "half of the answer is none"
+    assert say(B, "good") == FIRST
+    fail(1)  # too few images
+    assert night_to_learn(plant.workspace, LINE) == (1, FIRST)
+    assert _ask(plant).state == "requested"
+    fail(0)
+    assert night_to_learn(plant.workspace, LINE) == (1, last), "it was taken up"
+
+
+def test_a_night_that_waited_is_over_when_a_later_retrain_came_further(plant: Plant, labelled: Retrain) -> None:
+    for days in range(3):
+        plant.photograph(FIRST + timedelta(days))
+    with plant.workspace.database.session() as session:
+        asked = {"suspects": [{"sha256": B, "path": "bb.png"}]}
+        retrains.advance(session, labelled.id, start="requested", to="failed", document=asked)
+    assert night_to_learn(plant.workspace, LINE) == (1, FIRST)
+    _put_into(plant, _ask(plant, days=1), "curated", "fitted", "gated", "registered", "rejected")
+    assert night_to_learn(plant.workspace, LINE) == (1, FIRST + timedelta(2))
+
+
 A, B, C, D = (letter * 64 for letter in "abcd")
 
 
@@ -157,12 +197,32 @@ def test_what_was_learned_is_held_against_what_people_say_today(plant: Plant, la
     assert _found(plant, labelled) == []
 
 
+def test_a_defect_among_what_was_held_back_opens_a_rejected_retrain_again(
+    plant: Plant, labelled: Retrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gates tried the version on it; it learned nothing from it, so who promotes the version is not refused for that."""
+    monkeypatch.setattr("flows.vetoes.tried_defects", tried_defects)
+    plant.photograph(FIRST)
+    curated = {"chosen": {A: "a.png", B: "b.png"}, "held_back": [B], "core": {}}
+    retrain_files.write_json(retrain_files.folder_of(plant.workspace, labelled) / LEARNED, curated)
+    rejected = _put_into(plant, labelled, "curated", "fitted", "gated", "registered", "rejected")
+    assert _found(plant, rejected) == []
+    assert night_to_learn(plant.workspace, LINE) == (1, FIRST)
+    assert _ask(plant).state == "requested"
+
+
 def test_where_another_machine_made_the_version_it_says_itself_what_it_learned(plant: Plant, labelled: Retrain) -> None:
     labelled.new_version = 1
     assert _found(plant, labelled) == [], "its files cannot be read"
-    manifest = {"format": FORMAT, "provenance": {"fit_images_sha256": [A, B]}}
+    manifest = {
+        "format": FORMAT,
+        "provenance": {"fit_images_sha256": [A, B], "reference_images_sha256": [B, C]},
+    }
     (plant.store.folder / MANIFEST).write_text(json.dumps(manifest))
     assert _found(plant, labelled) == [B]
+    with plant.workspace.database.session() as session:
+        line = lines.get_line(session, LINE)
+        assert tried_defects(plant.workspace, session, line, labelled) == [B, C]
     plant.store.is_away = True
     assert _found(plant, labelled) == []
 

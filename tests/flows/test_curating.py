@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,9 @@ from flows.labelling import label_images
 from flows.settings import Settings
 from flows.workspace import Workspace
 from halfsigma import TooFewImages
-from registry import deployment, images, lines, outbox, promotion
+from registry import checks, deployment, images, lines, outbox, promotion
+from registry.checks import NewCheck
+from registry.columns import utc_now
 from registry.curation import N_TO_LOOK_AT
 from registry.database import open_database
 from registry.gates import auroc
@@ -223,9 +225,42 @@ def test_the_contact_sheet_shows_every_image_once_and_the_suspects_first(station
     assert "not learned from yet" in page and cv2.imread(str(sheet.png)).shape[1] > 1000
 
 
-def test_a_core_that_the_vault_has_lost_leaves_the_champion_as_judge(station: Station) -> None:
+def _lose_the_core(station: Station) -> None:
     for path in list(station.workspace.vault.root.rglob("*.png"))[:20]:
         path.write_bytes(b"altered")
+
+
+def test_a_night_that_was_not_checked_since_its_last_image_is_measured_by_who_curates_it(station: Station) -> None:
+    _lose_the_core(station)
+    checked = station.curated().curation
+    assert checked.defect_share > 0.1 and checked.waits
+    with station.workspace.database.session() as session:
+        early = NewCheck(station.line().id, 1, NIGHT, "insufficient", {"n": 20, "defect_share": 0.0})
+        checks.record_checks(session, [early], at=utc_now() - timedelta(days=1))
+    later = station.curated().curation
+    with station.workspace.database.session() as session:
+        session.connection().exec_driver_sql("DELETE FROM night_check")
+    never = station.curated().curation
+    for found in (later, never):
+        assert (found.defect_share, found.waits) == (checked.defect_share, checked.waits)
+        assert [each.sha256 for each in found.chosen] == [each.sha256 for each in checked.chosen]
+    with station.workspace.database.session() as session:
+        assert checks.get_check(session, station.line(), 1, NIGHT) is None, "who looks records nothing"
+
+
+def test_defects_that_were_labelled_before_the_check_belong_to_the_night_as_well(station: Station) -> None:
+    _lose_the_core(station)
+    waiting = station.curated().curation
+    seen = [each.sha256 for each in waiting.to_look_at if each.sha256 in station.defects][: N_DEFECT // 2]
+    station.say(set(seen), "defect")
+    assert check_line(station.workspace, LINE, night=NIGHT).verdict.defect_share < 0.1
+    again = station.curated().curation
+    assert again.defect_share >= len(seen) / (N_GOOD + N_DEFECT)
+    assert waiting.waits and again.waits, "half of the answer is none"
+
+
+def test_a_core_that_the_vault_has_lost_leaves_the_champion_as_judge(station: Station) -> None:
+    _lose_the_core(station)
     curated = station.curated()
     assert (curated.judge, curated.transferred) == (None, ())
     assert not curated.core.files

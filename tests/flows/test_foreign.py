@@ -52,6 +52,22 @@ def test_one_name_for_every_photograph_is_no_frozen_camera(
     assert check_line(workspace, LINE, night=FIRST + timedelta(1)).verdict.kind == "drift"
 
 
+def test_the_order_of_the_first_files_rows_changes_nothing(
+    workspace: Workspace, night_csv: Callable[..., Path], tmp_path: Path
+) -> None:
+    header, *rows = night_csv(FIRST, name="a.png").read_text().splitlines()
+    by_score = sorted(rows, key=lambda row: float(row.rsplit(",", 1)[1]))
+    for name, given in (("in_time", rows), ("by_score", by_score)):
+        file = tmp_path / f"{name}.csv"
+        file.write_text("\n".join([header, *given]) + "\n")
+        log_csv(workspace, name, file)
+    with workspace.database.session() as session:
+        kept = [
+            lines.get_version(session, lines.get_line(session, name), 1).reference for name in ("in_time", "by_score")
+        ]
+    assert kept[0] == kept[1]
+
+
 def test_a_score_of_no_named_image_refuses_the_file(workspace: Workspace, night_csv: Callable[..., Path]) -> None:
     with pytest.raises(ScoreError, match="line 2: image is empty"):
         log_csv(workspace, LINE, night_csv(FIRST, name=" "))

@@ -107,4 +107,5 @@ def test_scores_that_no_statistic_can_take_cost_their_own_line_its_night_and_no_
     first, second, *_ = measuring_one_process.measure_lines(url, several, NIGHT)
     assert isinstance(first, Unmeasured)
     assert "cannot be measured: OverflowError" in first.error.message
+    assert "halfsigma report" not in first.error.hint, "it makes the same check"
     assert isinstance(second, MeasuredLine)

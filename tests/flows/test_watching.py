@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from flows.challenger import request_retrain
 from flows.check import check_line
 from flows.deploying import promote_version
 from halfsigma import RegistryError
-from registry import checks, following, lines, moves, retrains, scores
+from registry import checks, following, lines, live, moves, retrains, scores
 from registry.checks import NewCheck
 from registry.scores import ScoreRow
 from tests.flows.simulated_plant import FIRST, LINE, Plant, simulated_plant
@@ -306,6 +307,32 @@ def test_a_challenger_in_shadow_is_judged_by_its_own_live_nights(
         row = retrains.get(session, 1)
     assert {gate["name"] for gate in row.document["live_gates"]} >= {"live_false_positives", "live_shift_sd"}
     assert len(row.document["shadow_nights"]) == 2
+
+
+def test_a_shadow_of_nights_with_hardly_an_image_proves_nothing(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    with plant.workspace.database.session() as session:
+        lines.update_line(session, lines.get_line(session, LINE), policy="shadow", counted={"shadow_nights": 1})
+    plant.live(FIRST)
+    plant.light = 2.0
+    assert plant.live(FIRST + timedelta(1), times=2).retrain == {"id": 1, "state": "shadow"}
+    monkeypatch.setattr("tests.flows.simulated_plant.N_NIGHT", 5)
+    for night in _nights(2, start=2):
+        plant.live(night)
+        assert plant.champion() == 1
+    monkeypatch.setattr("tests.flows.simulated_plant.N_NIGHT", 120)
+    told = plant.live(FIRST + timedelta(4)).retrain
+    assert told and told["state"] == "promoted"
+
+
+def test_of_several_shadow_nights_a_drift_outweighs_a_last_one_without_images(plant: Plant) -> None:
+    plant.live(FIRST)
+    plant.light = 2.0
+    plant.live(FIRST + timedelta(1))
+    drifted, quiet = (check_line(plant.workspace, LINE, night=FIRST + timedelta(day)).verdict for day in (1, 0))
+    empty = replace(quiet, kind="insufficient")
+    assert live.that_speaks([drifted, quiet, empty]) is drifted
+    assert live.that_speaks([quiet, empty]) is quiet
+    assert live.that_speaks([empty]) is empty
 
 
 def test_a_person_who_promotes_the_challenger_in_shadow_ends_its_shadow(plant: Plant) -> None:

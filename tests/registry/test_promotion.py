@@ -94,9 +94,18 @@ def test_a_lines_detector_is_its_champions(session: Session, line: Line, deploye
 
 
 def test_only_a_version_of_the_line_can_be_promoted(session: Session, line: Line, deployed: FakeStore) -> None:
-    with pytest.raises(UnknownVersion, match="no version 9; known versions: 1"):
+    with pytest.raises(UnknownVersion, match="version 9 of line 'tiles' cannot be deployed: no version 9") as caught:
         promote(session, line, deployed, 9)
+    assert caught.value.hint.endswith("known are 1")
     assert deployed.pointing == {"champion": 1}
+
+
+def test_a_version_of_mlflow_that_this_database_has_never_seen_may_be_promoted(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    deployed.add(2, origin="retrain", base=1)
+    assert promote(session, line, deployed, 2) == Deployment(2, 1, None)
+    assert lines.get_version(session, line, 2).base_version == 1
 
 
 def test_a_promotion_that_was_killed_half_way_and_run_again_is_told_once(

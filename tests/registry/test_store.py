@@ -119,8 +119,9 @@ def test_two_that_set_the_same_new_alias_at_once_both_have_it(store: MlflowStore
 
 
 def test_an_alias_cannot_point_to_a_version_that_is_not_there(store: MlflowStore, number: int) -> None:
-    with pytest.raises(UnknownVersion, match="has no version 99 in MLflow"):
+    with pytest.raises(UnknownVersion, match="has no version 99 in MLflow") as caught:
         store.set_alias("tiles", "champion", 99)
+    assert "halfsigma history tiles" in caught.value.hint
 
 
 def test_a_deleted_version_gets_no_alias(store: MlflowStore, saved: Path, tmp_path: Path) -> None:
