@@ -223,22 +223,34 @@ def run_step(workspace: Workspace, retrain_id: int, *, progress: Progress = no_p
         try:
             return steps[name](workspace, retrain, line, progress)
         except TooFewImages as error:
-            return fail_retrain(workspace, retrain_id, start=retrain.state, reason=error.message, hint=error.hint)
+            started, wanted = retrain.state, error.message
+            return fail_retrain(workspace, retrain_id, start=started, reason=wanted, hint=error.hint, waits=True)
 
 
-def fail_retrain(workspace: Workspace, retrain_id: int, *, start: str, reason: str, hint: str = "") -> Retrain:
+def fail_retrain(
+    workspace: Workspace, retrain_id: int, *, start: str, reason: str, hint: str = "", waits: bool = False
+) -> Retrain:
     """Record why a retrain could not go on, and what to do; it is told, and it may be asked for again.
+
+    Args:
+        workspace: of the line.
+        retrain_id: which.
+        start: the state that it was in.
+        reason, hint: for people.
+        waits: nothing broke; it needs more images.
 
     Raises:
         IllegalTransition: it is not in the state ``start`` any more: another process went on with it.
     """
     retrain, line = _with_line(workspace, retrain_id)
     with workspace.database.session() as session:
-        return _fail(session, line, retrain, start=start, reason=reason, hint=hint)
+        return _fail(session, line, retrain, start=start, reason=reason, hint=hint, waits=waits)
 
 
-def _fail(session: Session, line: Line, retrain: Retrain, *, start: str, reason: str, hint: str = "") -> Retrain:
-    failure = {"failure": {"message": reason, "hint": hint}}
+def _fail(
+    session: Session, line: Line, retrain: Retrain, *, start: str, reason: str, hint: str = "", waits: bool = False
+) -> Retrain:
+    failure = {} if waits else {"failure": {"message": reason, "hint": hint}}
     failed = retrains.advance(session, retrain.id, start=start, to="failed", reason=reason, document=failure)
     document = {"retrain": retrain.id, "state": start, "reason": reason, "hint": hint}
     deployment.tell(

@@ -37,7 +37,7 @@ def _grow(workspace: Any, line: str, folder: Path, **_: object) -> Any:
     return request_retrain(workspace, line, night=FIRST, base_version=1, reason="added", document=document)
 
 
-@pytest.mark.parametrize("fault", [AWAY, TOO_FEW, ValueError("a bug")])
+@pytest.mark.parametrize("fault", [AWAY, ValueError("a bug")])
 @pytest.mark.parametrize("options", [[], ["--add", "cleared"]])
 def test_a_retrain_that_failed_is_an_error_that_says_why_and_what_to_do(
     plant: Plant,
@@ -77,6 +77,22 @@ def test_a_retrain_that_waits_for_labels_is_no_error(
     assert cli.main(["retrain", LINE, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["state"] == "failed" and document["retrain"]["reason"].startswith(waits.waits)
+
+
+def test_a_retrain_that_waits_for_images_is_no_error_and_says_what_it_needs(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_few(*_: object) -> None:
+        raise TOO_FEW
+
+    monkeypatch.setattr("flows.challenger._curate", too_few)
+    assert cli.main(["retrain", LINE, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["state"], document["retrain"]["reason"]) == ("failed", TOO_FEW.message)
+    assert document["retrain"]["failure"] is None
+    with plant.workspace.database.session() as session:
+        (alert,) = outbox.list_alerts(session)
+    assert (alert.kind, alert.payload["hint"]) == ("retrain_failed", TOO_FEW.hint)
 
 
 def test_a_retrain_that_is_asked_for_again_has_failed_no_more(
