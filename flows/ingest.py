@@ -66,9 +66,6 @@ def ingest(
 ) -> Ingested:
     """Score every readable image of ``folder``; what was logged before is left as it is, and known by where it lies now.
 
-    An image that an earlier champion judged that night keeps its verdict: the part has gone, and a champion that has
-    learned the night since would be compared with its reference on images that it knows.
-
     Raises:
         UnknownLine, UnknownVersion: there is nothing to score with.
         ImageError: the folder holds no image.
@@ -79,7 +76,7 @@ def ingest(
         line = lines.get_line(session, line_name)
         deployment.refuse_foreign(line)
         number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
-        logged = {(row.sha256, row.name): row for row in scores.judged_images(session, line, night)}
+        logged = {(row.sha256, row.name): row for row in scores.night_images(session, line, number, night)}
     version = workspace.load(line_name, number)
     along = _scores_along(workspace, line, night=night)
     unreadable: list[Unreadable] = []

@@ -17,10 +17,10 @@ from drift.settings import DriftSettings
 from halfsigma import DatabaseError, DriftError, HalfsigmaError, UnknownVersion
 from registry.database import Database
 from registry.summaries import Kept, Summarised, kept_summaries, summary_key
-from registry.tables import Score, Version, table_of
+from registry.tables import Retrain, Score, Version, table_of
 from registry.windows import defects_by_night, last_nights, read_window, unreadable_counts
 
-SCORE, VERSION = table_of(Score), table_of(Version)
+SCORE, VERSION, RETRAIN = table_of(Score), table_of(Version), table_of(Retrain)
 REFERENCE_OF = select(VERSION.c.reference).where(
     VERSION.c.line_id == bindparam("line_id"), VERSION.c.number == bindparam("version")
 )
@@ -33,6 +33,12 @@ SCORED_BY = select(VERSION.c.number).where(
         SCORE.c.shadow.is_(False),
     ),
 )
+LEARNED_FROM = select(RETRAIN.c.new_version).where(
+    RETRAIN.c.line_id == bindparam("line_id"),
+    RETRAIN.c.night >= bindparam("night"),
+    RETRAIN.c.new_version.is_not(None),
+)
+"""Versions made of this night, or of a later one, which takes earlier nights with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +145,12 @@ def measure_line(session: Session, line: LineToMeasure, night: date, *, version:
 def _judged_by(session: Session, line: LineToMeasure, night: date) -> int:
     """The champion, unless the night was scored by other versions only: a night is judged by who saw it.
 
-    Not by a challenger that scored along: nobody was told what it says.
+    Not by a challenger that scored along: nobody was told what it says. And not by a version that learned from the night, when a
+    folder was ingested once more since: it would be compared with its reference on images that it knows.
     """
     scored = set(session.scalars(SCORED_BY, {"line_id": line.line_id, "night": night}))
+    if len(scored) > 1:
+        scored -= set(session.scalars(LEARNED_FROM, {"line_id": line.line_id, "night": night}))
     return line.champion if line.champion in scored else max(scored, default=line.champion)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -20,14 +20,13 @@ from halfsigma import ScoreError, UsageError
 from registry.columns import storable
 from registry.database import insert
 from registry.summaries import forget_summaries
-from registry.tables import COVARIATES, Image, Line, Score, Unreadable, Version, table_of
+from registry.tables import COVARIATES, Image, Line, Score, Unreadable, table_of
 
 BATCH_ROWS = 2_000  # one INSERT's worth: some 3 MB of parameters
 
 SCORE = table_of(Score)
 UNREADABLE = table_of(Unreadable)
 IMAGE = table_of(Image)
-VERSION = table_of(Version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +123,6 @@ def unreadable(session: Session, line: Line, night: date) -> dict[str, str]:
 
 def night_images(session: Session, line: Line, version: int, night: date) -> list[NightImage]:
     """Every image the version scored that night, in capture order, labelled defects included."""
-    order = (SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.id)
-    return _night_images(session, *_of(line, version), SCORE.c.night == night, order=order)
-
-
-def judged_images(session: Session, line: Line, night: date) -> list[NightImage]:
-    """Every image that the line's champions scored that night, each as often as they did, in the order of logging.
-
-    What only scored along is not among them.
-    """
-    of_line = select(VERSION.c.number).where(VERSION.c.line_id == line.id)  # one seek a version, along the index
-    judged = (
-        SCORE.c.line_id == line.id,
-        SCORE.c.version.in_(of_line),
-        SCORE.c.night == night,
-        SCORE.c.shadow.is_(False),
-    )
-    return _night_images(session, *judged, order=(SCORE.c.id,))
-
-
-def _night_images(
-    session: Session, *conditions: ColumnElement[bool], order: Sequence[ColumnElement[Any]]
-) -> list[NightImage]:
     image = aliased(IMAGE)
     rows = session.execute(
         select(
@@ -160,8 +137,8 @@ def _night_images(
             *(SCORE.c[name] for name in COVARIATES),
         )
         .outerjoin(image, (image.c.line_id == SCORE.c.line_id) & (image.c.sha256 == SCORE.c.sha256))
-        .where(*conditions)
-        .order_by(*order)
+        .where(*_of(line, version), SCORE.c.night == night)
+        .order_by(SCORE.c.captured_at, SCORE.c.name_order, SCORE.c.id)
     )
     return [
         NightImage(

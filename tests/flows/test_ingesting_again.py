@@ -18,7 +18,7 @@ from flows import nightly
 from flows.check import check_line
 from flows.ingest import Ingested, ingest
 from flows.workspace import Workspace
-from registry import history, images, lines, scores
+from registry import images, lines, scores
 from registry.scores import ScoreRow
 from tests.flows.simulated_plant import FIRST, LINE, N_NIGHT, Plant, simulated_plant
 
@@ -79,9 +79,7 @@ def test_images_of_a_folder_that_moved_are_known_by_where_they_lie_now(plant: Pl
     assert {str(each.path) for each in seen} == {str(path) for path in archived.iterdir()}
 
 
-def test_a_night_that_was_learned_is_not_scored_anew_by_the_version_that_learned_it(
-    plant: Plant, tmp_path: Path
-) -> None:
+def test_a_night_that_was_learned_is_not_judged_by_the_version_that_learned_it(plant: Plant, tmp_path: Path) -> None:
     folder = _photograph(tmp_path / "night", N_NIGHT - 1)
     (folder / "0.png").rename(Path(os.fsdecode(os.fsencode(folder / "gr") + b"\xfcn.png")))
     judged = _ingest(plant, folder)
@@ -90,27 +88,11 @@ def test_a_night_that_was_learned_is_not_scored_anew_by_the_version_that_learned
     told = plant.told()
 
     again = _ingest(plant, folder)
-    assert (again.version, again.n_scored, again.n_new, again.n_reject) == (2, N_NIGHT - 1, 0, judged.n_reject)
+    assert (again.version, again.n_scored, again.n_new) == (2, N_NIGHT - 1, N_NIGHT - 1)
+    assert _ingest(plant, folder).n_new == 0
     second = _run_night(plant)
     assert (second.checked, second.action, second.champion) == (first.checked, "retrain", 2)
     assert plant.told() == told
-    with plant.workspace.database.session() as session:
-        line = lines.get_line(session, LINE)
-        (judgement,) = history.judgements(session, line, images.file_sha256(folder / "1.png"))
-    assert judgement.version == 1
-
-
-def test_what_came_in_after_the_champion_changed_is_judged_by_the_new_one(plant: Plant, tmp_path: Path) -> None:
-    folder = _photograph(tmp_path / "day", 4)
-    _ingest(plant, folder)
-    plant.promote(plant.add(LAMP))
-    _photograph(folder, 3, first=4)
-    afternoon = _ingest(plant, folder)
-    assert (afternoon.version, afternoon.n_scored, afternoon.n_new) == (2, 7, 3)
-    with plant.workspace.database.session() as session:
-        line = lines.get_line(session, LINE)
-        by = [[each.name for each in scores.night_images(session, line, number, NIGHT)] for number in (1, 2)]
-    assert by == [["0.png", "1.png", "2.png", "3.png"], ["4.png", "5.png", "6.png"]]
 
 
 def test_an_image_that_was_only_scored_along_is_still_to_be_judged(plant: Plant, tmp_path: Path) -> None:
