@@ -43,7 +43,7 @@ class FalseAlarms:
 
     drift_per_year: float = 0.008
     warning_per_year: float = 0.037
-    defect_burst_per_year: float = 0.013
+    defect_burst_per_year: float = 0.014
     line_years: int = 1080
     drift_budget: float = 0.1
     warning_budget: float = 0.5
