@@ -158,7 +158,7 @@ def test_a_migration_tells_its_purpose_and_its_way_back_and_imports_no_models(pa
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
-    assert imported == {"__future__", "alembic", "sqlalchemy"}  # the models move on, a migration does not
+    assert imported <= {"__future__", "alembic", "sqlalchemy"}  # the models move on, a migration does not
 
 
 def test_a_developer_migrates_and_finds_nothing_to_add_with_alembics_own_command(tmp_path: Path) -> None:
