@@ -195,7 +195,7 @@ def _defect_share(session: Session, line: Line, base_version: int, night: date, 
     """Of the whole night: a check leaves out what was called a defect before it."""
     n_scored = scores.count(session, line, base_version, night).n_scored
     n_labelled = len(defects_by_night(session, line.id, base_version).get(night, ()))
-    n_judged, share = int(document["n"]), float(document["defect_share"])
+    n_judged, share = int(document["n"]), float(document["defect_share"] or 0.0)  # null where it is no number
     return (share * n_judged + min(n_scored - n_judged, n_labelled)) / max(n_scored, 1)
 
 
