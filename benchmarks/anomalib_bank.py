@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from benchmarks.anomalib_client import AnomalibWorker
 from benchmarks.anomalib_material import Material
 from detectors.backbones.runtime import usable_threads
-from detectors.patches.coreset import greedy_coreset, squared_distances
+from detectors.patches.coreset import greedy_coreset
+from detectors.patches.coreset_search import squared_distances
 
 PATCHES_PER_PICK = 50
 LIMITED_PICKS = 150

@@ -146,8 +146,18 @@ class Detector(Protocol):
 class Growing(Detector, Protocol):
     """A family that learns from some more images without learning the old ones again."""
 
-    def grow(self, fresh: Sequence[NDArray[np.uint8]], *, known: Known, context: FitContext) -> Grown[Self]:
-        """The model with ``fresh`` canvases added; this one stays as it is."""
+    def grow(
+        self,
+        fresh: Sequence[NDArray[np.uint8]],
+        *,
+        parts: Sequence[NDArray[np.int64]],
+        known: Known,
+        context: FitContext,
+    ) -> list[Grown[Self]]:
+        """For each part of the ``fresh`` canvases the model with it added, as if the others were not there.
+
+        A part is the indices of its canvases, in their order. This model stays as it is.
+        """
         ...
 
 

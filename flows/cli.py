@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 import traceback
 from pathlib import Path
@@ -298,7 +300,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show the vers
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status: 0 done, 1 error, 2 wrong usage."""
-    given = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        given = sys.argv[1:]
+        # Python's last collection looks at a million objects of the imports, a second on a slow machine, before they go anyway
+        atexit.register(gc.freeze)
+    else:
+        given = arguments
     as_json = "--json" in given
     try:
         result: Any = app(args=given, prog_name="halfsigma", standalone_mode=False)

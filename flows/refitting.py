@@ -16,7 +16,7 @@ import numpy as np
 from detectors.artifact import load_version, save_version
 from detectors.calibration import Doubt
 from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, scores_of_fitted, with_responses
-from detectors.growing import grow_version
+from detectors.growing import grow_versions
 from detectors.photographs.images import Pixels
 from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress
@@ -63,9 +63,7 @@ def fit_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     if ADDED in retrain.document:
         retrain_files.write_json(folder / LEARNED, curated)
         probes = _probes(chosen)
-        challenger, twin = (
-            _grow(each, champion, line, workspace, progress) for each in (goods, _without(goods, probes.keys()))
-        )
+        challenger, twin = _grow(goods, frozenset(probes.values()), champion, line, workspace, progress)
         return _fitted(workspace, retrain, challenger, twin, probes, n_fit=len(goods.prepared))
     training = folder / TRAINING
     core = curated_core(curated, champion, progress)
@@ -113,13 +111,26 @@ def _fitted(
 
 
 def _grow(
-    goods: GoodImages, champion: DetectorVersion, line: Line, workspace: Workspace, progress: Progress
-) -> DetectorVersion:
-    """The champion with some images more; its own are read from where they are kept."""
+    goods: GoodImages,
+    held_out: Set[str],
+    champion: DetectorVersion,
+    line: Line,
+    workspace: Workspace,
+    progress: Progress,
+) -> list[DetectorVersion]:
+    """The champion with some images more, and its twin without those held out; its own images are read from where they are kept."""
     reference = cast("Sequence[str]", champion.provenance["reference_images_sha256"])
     with workspace.database.session() as session:
         files = {sha256: _where(image) for sha256, image in images.find(session, line, reference).items()}
-    return grow_version(champion, goods, known_files=files, fpr_budget=line.fpr_budget, seed=SEED, progress=progress)
+    return grow_versions(
+        champion,
+        goods,
+        held_out=[frozenset(), held_out],
+        known_files=files,
+        fpr_budget=line.fpr_budget,
+        seed=SEED,
+        progress=progress,
+    )
 
 
 def _fit_goods(

@@ -79,22 +79,36 @@ class Padim:
         settings = _settled(settings or PadimSettings(), canvases, runtime, seed=context.seed)
         features = _features(runtime, settings)
         moments = _moments(canvases, features, context.progress)
-        index, scores = _left_out_scores(enumerate(canvases), features, moments, settings, context.progress)
+        index, (scores,) = _left_out_scores(enumerate(canvases), features, [moments], settings, context.progress)
         return Fitted(cls(runtime, moments.arrays(), settings), index, scores)
 
-    def grow(self, fresh: Sequence[NDArray[np.uint8]], *, known: Known, context: FitContext) -> Grown[Self]:
+    def grow(
+        self,
+        fresh: Sequence[NDArray[np.uint8]],
+        *,
+        parts: Sequence[NDArray[np.int64]],
+        known: Known,
+        context: FitContext,
+    ) -> list[Grown[Self]]:
         """Statistics of the old and the fresh images are those of all (Chan et al.); nothing old is learned again.
 
         Old distances change with the Gaussians, so the reference goes on with the old images that can be scored again,
-        each of them, old or fresh, by the Gaussians without it: those that were held back were never in them.
+        each of them, old or fresh, by the Gaussians without it: those that were held back were never in them. What the parts
+        share, the features of the old images, is computed once.
         """
-        features = _features(self._runtime, self._settings)
-        moments = PositionMoments.restore(self._arrays) + _moments(fresh, features, context.progress)
-        (index, of_known), (_, of_fresh) = (
-            _left_out_scores(each, features, moments, self._settings, context.progress, learned=learned)
-            for each, learned in ((known.canvases, known.learned), (enumerate(fresh), None))
+        features, progress = _features(self._runtime, self._settings), context.progress
+        old = PositionMoments.restore(self._arrays)
+        several = [old + _moments([fresh[i] for i in part], features, progress) for part in parts]
+        index, of_known = _left_out_scores(
+            known.canvases, features, several, self._settings, progress, learned=known.learned
         )
-        return Grown(type(self)(self._runtime, moments.arrays(), self._settings), index, of_known, of_fresh)
+        grown = []
+        for part, moments, scores in zip(parts, several, of_known, strict=True):
+            own = ((i, fresh[i]) for i in part.tolist())
+            _, (of_fresh,) = _left_out_scores(own, features, [moments], self._settings, progress)
+            model = type(self)(self._runtime, moments.arrays(), self._settings)
+            grown.append(Grown(model, index, scores, of_fresh))
+        return grown
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         if self._distances is None:  # only now: a version that is fitted and saved never pays for its compilation
@@ -172,30 +186,31 @@ def _moments(canvases: Sequence[NDArray[np.uint8]], features: CanvasNetwork, pro
 def _left_out_scores(
     canvases: Iterable[tuple[int, NDArray[np.uint8]]],
     features: CanvasNetwork,
-    moments: PositionMoments,
+    several: Sequence[PositionMoments],
     settings: PadimSettings,
     progress: Progress,
     *,
     learned: NDArray[np.bool_] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(n,) indices and scores of images, each by the Gaussians of the others.
+) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
+    """(n,) indices of images, and for each of several moments their (n,) scores by the Gaussians of the others.
 
-    The moments are of all of these images, or of those of which ``learned`` says so.
+    All moments are of all of these images, or of those of which ``learned`` says so.
     """
-    left_out = moments.left_out()
-    everyone = None if learned is None or learned.all() else moments.gaussians()
+    left_out = [moments.left_out() for moments in several]
+    everyone = [None if learned is None or learned.all() else moments.gaussians() for moments in several]
     places: list[int] = []
-    scores: list[float] = []
+    scores: list[list[float]] = [[] for _ in several]
     for index, block in _blocks(canvases, features):
-        progress("reference", len(scores), moments.n)
+        progress("reference", len(places), several[0].n)
         places += index
         inside = np.ones(len(block), bool) if learned is None else learned[index]
-        distances = np.empty(block.shape[:2], np.float32)
-        distances[inside] = left_out.distances(block[inside])
-        if everyone is not None:
-            distances[~inside] = np.sqrt(everyone.squared_distances(block[~inside]))
-        scores += [top_mean(each.reshape(settings.grid), top_share=settings.top_share).score for each in distances]
-    return np.array(places, np.int64), np.array(scores, np.float64)
+        for without, gaussians, found in zip(left_out, everyone, scores, strict=True):
+            distances = np.empty(block.shape[:2], np.float32)
+            distances[inside] = without.distances(block[inside])
+            if gaussians is not None:
+                distances[~inside] = np.sqrt(gaussians.squared_distances(block[~inside]))
+            found += [top_mean(each.reshape(settings.grid), top_share=settings.top_share).score for each in distances]
+    return np.array(places, np.int64), [np.array(found, np.float64) for found in scores]
 
 
 def _blocks(

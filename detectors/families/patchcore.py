@@ -17,7 +17,7 @@ from detectors.backbones.tracing import PATCHES
 from detectors.calibration import MIN_FOLDS, fold_of, n_folds_of
 from detectors.patches.aggregation import TOP_SHARE, top_mean
 from detectors.patches.bank import MemoryBank
-from detectors.patches.coreset import greedy_coreset
+from detectors.patches.coreset import greedy_coreset, greedy_growths
 from detectors.patches.patch_heads import nearest_head
 from detectors.patches.streamed_bank import BuiltBank, stream_bank
 from detectors.patches.whitening import MAX_FITTED_PATCHES, PatchMoments, PatchProjection, thinned
@@ -113,7 +113,14 @@ class PatchCore:
         model = cls(runtime, built.projection, built.patches, settings)
         return Fitted(model, np.arange(len(canvases), dtype=np.int64), built.scores)
 
-    def grow(self, fresh: Sequence[NDArray[np.uint8]], *, known: Known, context: FitContext) -> Grown[Self]:
+    def grow(
+        self,
+        fresh: Sequence[NDArray[np.uint8]],
+        *,
+        parts: Sequence[NDArray[np.int64]],
+        known: Known,
+        context: FitContext,
+    ) -> list[Grown[Self]]:
         """Add to the bank those patches of the fresh images that lie farthest from it, in proportion to their number.
 
         Projection and old bank stay, so scores stay on their scale, and no image can score higher than before: the old
@@ -125,31 +132,46 @@ class PatchCore:
         """
         most = round(MAX_GROWTH * self._settings.bank_size)
         share = len(self._bank) / known.n_fitted
-        if len(self._bank) + round(share * len(fresh)) > most:
+        n_most = max(map(len, parts))
+        if len(self._bank) + round(share * n_most) > most:
             raise DetectorError(
-                f"the bank has {len(self._bank)} patches, {len(fresh)} images more would take it beyond {most}",
+                f"the bank has {len(self._bank)} patches, {n_most} images more would take it beyond {most}",
                 hint="fit the line again on all of its good images",
             )
         maps = []
         for index, (found,) in enumerate(self._runtime.stream(fresh, (PATCHES,))):
             context.progress("features", index, len(fresh))
             maps.append(self._projection.apply(found.reshape(-1, found.shape[-1])))
-        folds = fold_of(len(fresh), n_folds=min(MIN_FOLDS, len(fresh)), rng=np.random.default_rng(context.seed))
-        scores = np.empty(len(fresh))
-        for fold in range(folds.max() + 1):
-            context.progress("reference", fold, int(folds.max()) + 1)
-            bank = MemoryBank(self._grown_bank([maps[i] for i in np.flatnonzero(folds != fold)], share))
-            for i in np.flatnonzero(folds == fold):
-                scores[i] = top_mean(bank.nearest(maps[i]), top_share=self._settings.top_share).score
-        model = type(self)(self._runtime, self._projection, self._grown_bank(maps, share), self._settings)
-        return Grown(model, np.arange(known.scores.size, dtype=np.int64), known.scores.copy(), scores)
+        folds = [_fold_members(part, seed=context.seed) for part in parts]
+        several = []
+        for part, members in zip(parts, folds, strict=True):
+            several += [part, *(np.setdiff1d(part, own) for own in members)]
+        banks = iter(self._grown_banks(maps, several, share))
+        grown = []
+        for part, members in zip(parts, folds, strict=True):
+            model = type(self)(self._runtime, self._projection, next(banks), self._settings)
+            scores = np.empty(len(fresh))
+            for fold, own in enumerate(members):
+                context.progress("reference", fold, len(members))
+                bank = MemoryBank(next(banks))
+                for i in own:
+                    scores[i] = top_mean(bank.nearest(maps[i]), top_share=self._settings.top_share).score
+            grown.append(Grown(model, np.arange(known.scores.size, dtype=np.int64), known.scores.copy(), scores[part]))
+        return grown
 
-    def _grown_bank(self, maps: Sequence[NDArray[np.float32]], picks_an_image: float) -> NDArray[np.float32]:
-        if not maps:
-            return self._bank
+    def _grown_banks(
+        self, maps: Sequence[NDArray[np.float32]], parts: Sequence[NDArray[np.int64]], picks_an_image: float
+    ) -> list[NDArray[np.float32]]:
+        """The bank with what each part of the images adds to it."""
+        image_of_patch = np.repeat(np.arange(len(maps)), [len(each) for each in maps])
         patches = np.concatenate(maps)
-        n_picks = min(max(1, round(picks_an_image * len(maps))), len(patches))
-        return np.concatenate([self._bank, patches[greedy_coreset(patches, n_picks, start=self._bank)]])
+        wanted = []
+        for part in parts:
+            rows = np.flatnonzero(np.isin(image_of_patch, part))
+            wanted.append((rows, min(max(1, round(picks_an_image * len(part))), len(rows))))
+        return [
+            np.concatenate([self._bank, patches[rows]]) for rows in greedy_growths(patches, wanted, start=self._bank)
+        ]
 
     def score(self, canvas: NDArray[np.uint8]) -> ImageScore:
         return top_mean(self._searching()(canvas)[0], top_share=self._settings.top_share)
@@ -187,6 +209,11 @@ class PatchCore:
         if chosen.canvas_size is not None:  # JSON has no tuples
             chosen = replace(chosen, canvas_size=(chosen.canvas_size[0], chosen.canvas_size[1]))
         return cls(runtime, PatchProjection.restore(arrays), arrays["bank"], chosen)
+
+
+def _fold_members(part: NDArray[np.int64], *, seed: int) -> list[NDArray[np.int64]]:
+    folds = fold_of(len(part), n_folds=min(MIN_FOLDS, len(part)), rng=np.random.default_rng(seed))
+    return [part[folds == fold] for fold in range(folds.max() + 1)]
 
 
 def _build_at_once(

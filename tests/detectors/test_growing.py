@@ -17,7 +17,7 @@ from detectors.families import patchcore
 from detectors.families.padim import Padim
 from detectors.families.patchcore import PatchCore
 from detectors.fit import GoodImages, fit_version, prepare
-from detectors.growing import grow_version
+from detectors.growing import grow_versions
 from detectors.photographs.framing import Framing
 from detectors.photographs.images import list_images
 from detectors.protocol import Detector
@@ -35,6 +35,11 @@ def _fit(goods: GoodImages, family: type[Detector], runtime: FeatureRuntime) -> 
     return fit_version(goods, family=family, runtime=runtime, fpr_budget=0.05, seed=0)
 
 
+def _grown(version: DetectorVersion, goods: GoodImages, *, known_files: Mapping[str, Path]) -> DetectorVersion:
+    (grown,) = grow_versions(version, goods, known_files=known_files, fpr_budget=0.05, seed=0)
+    return grown
+
+
 def _files(goods: GoodImages) -> Mapping[str, Path]:
     return {image.sha256: image.path for image in goods.prepared}
 
@@ -47,7 +52,7 @@ def test_a_padim_grown_from_its_champion_is_one_fitted_on_everything(
     goods: GoodImages, runtime: FeatureRuntime
 ) -> None:
     champion = _fit(_part(goods, 0, 25), Padim, runtime)
-    grown = grow_version(champion, _part(goods, 25, 40), known_files=_files(goods), fpr_budget=0.05, seed=0)
+    grown = _grown(champion, _part(goods, 25, 40), known_files=_files(goods))
     whole = _fit(goods, Padim, runtime)
     np.testing.assert_allclose(grown.reference_scores, whole.reference_scores, rtol=2e-3)
     assert grown.threshold.value == pytest.approx(whole.threshold.value, rel=2e-3)
@@ -64,7 +69,7 @@ def test_a_padims_reference_goes_on_with_the_images_that_are_still_there(
     altered = tmp_path / "altered.png"
     altered.write_bytes(goods.prepared[4].path.read_bytes())
     files |= {goods.prepared[2].sha256: tmp_path / "gone.png", goods.prepared[3].sha256: altered}
-    grown = grow_version(champion, _part(goods, 25, 40), known_files=files, fpr_budget=0.05, seed=0)
+    grown = _grown(champion, _part(goods, 25, 40), known_files=files)
     expected = [image.sha256 for k, image in enumerate(goods.prepared) if k not in (2, 3)]
     assert grown.provenance["reference_images_sha256"] == expected
     assert grown.reference_scores.size == 38
@@ -79,7 +84,7 @@ def test_added_conditions_are_accepted_and_the_old_ones_still_are(
     champion = _fit(_part(goods, 0, 30), family, runtime)
     added, fresh = _part(brighter, 0, 22), brighter.prepared[22:]
     before = [champion.model.score(image.canvas).score > champion.threshold.value for image in fresh]
-    grown = grow_version(champion, added, known_files=_files(goods), fpr_budget=0.05, seed=0)
+    grown = _grown(champion, added, known_files=_files(goods))
     after = [grown.model.score(image.canvas).score > grown.threshold.value for image in fresh]
     old = [grown.model.score(image.canvas).score > grown.threshold.value for image in goods.prepared[30:]]
     assert np.mean(before) > 0.5 > np.mean(after)
@@ -93,7 +98,7 @@ def test_no_image_scores_higher_by_a_grown_bank(
 ) -> None:
     """So the old reference, which goes on as it is, errs to the high side alone."""
     champion = _fit(_part(goods, 0, 30), PatchCore, runtime)
-    grown = grow_version(champion, brighter, known_files={}, fpr_budget=0.05, seed=0)
+    grown = _grown(champion, brighter, known_files={})
     old, new = champion.model.arrays()["bank"], grown.model.arrays()["bank"]
     np.testing.assert_array_equal(new[: len(old)], old)
     assert len(new) > len(old)
@@ -106,7 +111,7 @@ def test_an_added_image_is_scored_by_a_bank_that_never_saw_it(
     goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
 ) -> None:
     champion = _fit(_part(goods, 0, 30), PatchCore, runtime)
-    grown = grow_version(champion, brighter, known_files={}, fpr_budget=0.05, seed=0)
+    grown = _grown(champion, brighter, known_files={})
     own = np.array([grown.model.score(image.canvas).score for image in brighter.prepared])
     unknown = np.array([champion.model.score(image.canvas).score for image in brighter.prepared])
     scored = grown.reference_scores[30:]
@@ -120,19 +125,19 @@ def test_a_grown_version_survives_its_file_and_grows_again(
 ) -> None:
     first = _fit(_part(goods, 0, 20), family, runtime)
     files = _files(goods)
-    second = grow_version(first, _part(goods, 20, 30), known_files=files, fpr_budget=0.05, seed=0)
+    second = _grown(first, _part(goods, 20, 30), known_files=files)
     save_version(second, tmp_path / "second")
     loaded = load_version(tmp_path / "second")
     canvas = goods.prepared[39].canvas
     assert loaded.model.score(canvas).score == second.model.score(canvas).score
-    third = grow_version(loaded, _part(goods, 30, 38), known_files=files, fpr_budget=0.05, seed=0)
+    third = _grown(loaded, _part(goods, 30, 38), known_files=files)
     assert third.provenance["n_fit"] == 38
     assert third.reference_scores.size == 38
 
 
 def test_an_image_is_not_added_twice(goods: GoodImages, version: DetectorVersion) -> None:
     with pytest.raises(DetectorError, match="5 of the images are in the version already"):
-        grow_version(version, _part(goods, 0, 5), known_files={}, fpr_budget=0.05, seed=0)
+        _grown(version, _part(goods, 0, 5), known_files={})
 
 
 def test_an_added_picture_that_was_fitted_on_in_other_bytes_is_left_out(
@@ -141,20 +146,16 @@ def test_an_added_picture_that_was_fitted_on_in_other_bytes_is_left_out(
     champion = _fit(_part(goods, 0, 30), PatchCore, runtime)
     resaved = tuple(replace(image, sha256=f"other bytes of {image.sha256}") for image in goods.prepared[:3])
     again = replace(goods, prepared=resaved)
-    grown = grow_version(
-        champion, replace(again, prepared=resaved + brighter.prepared), known_files={}, fpr_budget=0.05, seed=0
-    )
+    grown = _grown(champion, replace(again, prepared=resaved + brighter.prepared), known_files={})
     assert grown.provenance["n_added"] == len(brighter.prepared)
     assert grown.reference_scores.size == 30 + len(brighter.prepared)
     with pytest.raises(DetectorError, match="3 of the images are in the version already"):
-        grow_version(grown, again, known_files={}, fpr_budget=0.05, seed=0)
+        _grown(grown, again, known_files={})
 
 
 def test_a_version_that_did_not_keep_its_pictures_grows(version: DetectorVersion, brighter: GoodImages) -> None:
     older = {name: value for name, value in version.provenance.items() if name != "fit_pictures_sha256"}
-    first = grow_version(
-        replace(version, provenance=older), _part(brighter, 0, 16), known_files={}, fpr_budget=0.05, seed=0
-    )
+    first = _grown(replace(version, provenance=older), _part(brighter, 0, 16), known_files={})
     assert first.provenance["n_added"] == 16
     assert first.provenance["fit_pictures_sha256"] == [image.picture_sha256 for image in brighter.prepared[:16]]
 
@@ -165,7 +166,7 @@ def test_a_bank_gains_as_many_patches_for_an_image_each_time_as_it_has(
     version, n = _fit(_part(goods, 0, 30), PatchCore, runtime), 30
     for start in (0, 16):
         before = len(cast("PatchCore", version.model)._bank)
-        version = grow_version(version, _part(brighter, start, start + 16), known_files={}, fpr_budget=0.05, seed=0)
+        version = _grown(version, _part(brighter, start, start + 16), known_files={})
         gained = len(cast("PatchCore", version.model)._bank) - before
         assert gained == pytest.approx(16 * before / n, abs=1)
         n += 16
@@ -177,7 +178,7 @@ def test_a_bank_does_not_grow_for_ever(
     monkeypatch.setattr(patchcore, "MAX_GROWTH", 0.5)
     champion = _fit(_part(goods, 0, 30), PatchCore, runtime)
     with pytest.raises(DetectorError, match="would take it beyond 1024") as caught:
-        grow_version(champion, brighter, known_files={}, fpr_budget=0.05, seed=0)
+        _grown(champion, brighter, known_files={})
     assert "fit the line again" in caught.value.hint
 
 
@@ -190,7 +191,7 @@ def test_images_that_were_held_back_are_scored_as_what_they_are_and_stand_in_the
         _part(goods, 0, 25), family=family, runtime=runtime, fpr_budget=0.05, seed=0, held_back=held_back
     )
     added = replace(goods, prepared=goods.prepared[29:40])  # the last one held back among them
-    grown = grow_version(champion, added, known_files=_files(goods), fpr_budget=0.05, seed=0)
+    grown = _grown(champion, added, known_files=_files(goods))
     names = [image.sha256 for image in goods.prepared]
     assert grown.provenance["reference_images_sha256"] == names
     assert grown.reference_scores.size == 40 == len(grown.reference_covariates["brightness"])
@@ -209,5 +210,26 @@ def test_images_that_were_taken_for_defects_and_are_cleared_lower_the_threshold_
         learned, family=family, runtime=runtime, fpr_budget=0.05, seed=0, held_back=held_back, doubt=doubt
     )
     assert champion.n_taken_for_defects == len(held_back)
-    grown = grow_version(champion, brighter, known_files=_files(goods), fpr_budget=0.05, seed=0)
+    grown = _grown(champion, brighter, known_files=_files(goods))
     assert grown.threshold == conformal_threshold(grown.reference_scores, fpr_budget=0.05)
+
+
+@pytest.mark.parametrize("family", [PatchCore, Padim])
+def test_a_twin_grows_as_if_the_images_that_are_held_out_were_not_there(
+    family: type[Detector], goods: GoodImages, brighter: GoodImages, runtime: FeatureRuntime
+) -> None:
+    champion = _fit(_part(goods, 0, 30), family, runtime)
+    held_out = {image.sha256 for image in brighter.prepared[3:32:3]}
+    others = replace(brighter, prepared=tuple(each for each in brighter.prepared if each.sha256 not in held_out))
+    files = _files(goods)
+    both = grow_versions(
+        champion, brighter, held_out=[frozenset(), held_out], known_files=files, fpr_budget=0.05, seed=0
+    )
+    alone = [_grown(champion, each, known_files=files) for each in (brighter, others)]
+    for found, expected in zip(both, alone, strict=True):
+        np.testing.assert_array_equal(found.reference_scores, expected.reference_scores)
+        assert found.threshold == expected.threshold
+        assert found.provenance == expected.provenance
+        for name, array in expected.model.arrays().items():
+            np.testing.assert_array_equal(found.model.arrays()[name], array)
+    assert len(both[0].reference_scores) - len(both[1].reference_scores) == len(held_out)

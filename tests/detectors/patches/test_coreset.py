@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from detectors.patches import coreset
-from detectors.patches.coreset import greedy_coreset
+from detectors.patches import coreset, coreset_search
+from detectors.patches.coreset import greedy_coreset, greedy_growths
 from halfsigma import DetectorError
 
 
@@ -43,9 +43,9 @@ def plain_greedy(
 
 def small_steps(patch: pytest.MonkeyPatch) -> None:
     """Make rounds and blocks so small that little data goes through many of them."""
-    patch.setattr(coreset, "_MAX_CANDIDATES", 3)
-    patch.setattr(coreset, "_BLOCK", 8)
-    patch.setattr(coreset, "_ROWS", 3)
+    patch.setattr(coreset_search, "_MAX_CANDIDATES", 3)
+    patch.setattr(coreset_search, "_BLOCK", 8)
+    patch.setattr(coreset_search, "_ROWS", 3)
 
 
 def photo_patches(*, size: int = 64, step: int = 1) -> NDArray[np.float32]:
@@ -90,7 +90,28 @@ def test_growing_an_old_bank_selects_what_plain_greedy_adds_to_it(
     n_select = data.draw(st.integers(1, len(features)))
     with pytest.MonkeyPatch.context() as patch:
         small_steps(patch)
-        assert greedy_coreset(features, n_select, start=start).tolist() == plain_greedy(features, n_select, start=start)
+        (whole,) = greedy_growths(features, [(range(len(features)), n_select)], start=start)
+    assert whole.tolist() == plain_greedy(features, n_select, start=start)
+
+
+@pytest.mark.parametrize("elements", [FLOATS, TIES, WILD], ids=["floats", "ties", "wild"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_each_part_of_the_rows_grows_as_if_the_others_were_not_there(
+    elements: st.SearchStrategy[float], data: st.DataObject
+) -> None:
+    features = data.draw(hnp.arrays(np.float32, SHAPES, elements=elements))
+    start = data.draw(hnp.arrays(np.float32, (data.draw(st.integers(1, 10)), features.shape[1]), elements=elements))
+    wanted = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        rows = np.flatnonzero(data.draw(hnp.arrays(np.bool_, len(features))))
+        wanted.append((rows, data.draw(st.integers(0, len(rows)))))
+    with pytest.MonkeyPatch.context() as patch:
+        small_steps(patch)
+        found = greedy_growths(features, wanted, start=start)
+    assert len(found) == len(wanted)
+    for picks, (rows, n_select) in zip(found, wanted, strict=True):
+        assert picks.tolist() == rows[plain_greedy(features[rows], n_select, start=start)].tolist()
 
 
 def test_patches_of_a_photograph_are_selected_as_plain_greedy_selects_them() -> None:
@@ -118,19 +139,21 @@ def test_every_certified_bound_holds_for_the_defined_distance() -> None:
         features = (rng.normal(size=(300, d)) * 10.0 ** rng.uniform(-4, 4, size=(300, 1)) + 5).astype(np.float32)
         rows = np.arange(20, 300)
         with coreset._own_threads() as workers:
-            search = coreset._Search(features, features[:0], 20, workers=workers)
+            search = coreset_search.Search(features, features[:0], workers=workers).among(np.arange(300), 20)
             for i in range(20):
                 search.pick(i)
             search._catch_up(rows)
             bound = search.bound[rows].copy()
             search._settle(rows)
-        defined = np.min([coreset.squared_distances(features[rows], features[i]) for i in range(20)], axis=0)
+        defined = np.min([coreset_search.squared_distances(features[rows], features[i]) for i in range(20)], axis=0)
         assert (bound >= defined).all()
         assert (search.exact[rows] == defined).all()
 
 
 def test_a_matrix_product_below_float32_precision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coreset, "_error_share", lambda n_features: 0.0)  # as if the product erred by more than that
+    monkeypatch.setattr(
+        coreset_search, "_error_share", lambda n_features: 0.0
+    )  # as if the product erred by more than that
     features = (1e4 + np.random.default_rng(0).normal(size=(3000, 16))).astype(np.float32)
     features[0] = -1e6
     with pytest.raises(DetectorError, match="off by more than float32 allows"):
@@ -158,7 +181,9 @@ def test_a_longer_selection_begins_with_the_shorter_one() -> None:
 def test_growing_from_the_first_half_of_a_selection_gives_its_second_half() -> None:
     patches = np.unique(photo_patches(size=40), axis=0)
     whole = greedy_coreset(patches, 100, seed=1)
-    assert np.array_equal(greedy_coreset(patches, 50, start=patches[whole[:50]]), whole[50:])
+    assert np.array_equal(
+        greedy_growths(patches, [(np.arange(len(patches)), 50)], start=patches[whole[:50]])[0], whole[50:]
+    )
 
 
 def test_the_worst_gap_is_at_most_twice_the_best_possible_one() -> None:
@@ -218,7 +243,8 @@ def test_neither_the_features_nor_the_old_bank_are_changed() -> None:
     features.flags.writeable = False
     start = features[:4].copy()
     start.flags.writeable = False
-    greedy_coreset(features, 10, start=start)
+    greedy_coreset(features, 10)
+    greedy_growths(features, [(np.arange(40), 10)], start=start)
 
 
 GOOD = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -238,9 +264,6 @@ NOT_A_NUMBER = np.where(np.arange(12).reshape(6, 2) == 5, np.nan, GOOD)
         (GOOD, 7, {}, "a coreset of 7 was asked of 6 patches; expected 1 to 6"),
         (GOOD, 2, {"first": 6}, "first is 6; expected 0 to 5"),
         (GOOD, 2, {"first": -1}, "first is -1; expected 0 to 5"),
-        (GOOD, 2, {"start": np.zeros((1, 3))}, "start has 3 features, the patches have 2"),
-        (GOOD, 2, {"start": np.zeros((0, 2))}, r"start has the shape \(0, 2\)"),
-        (GOOD, 2, {"start": NOT_A_NUMBER}, "start has 1 of 6 rows with NaN"),
     ],
 )
 def test_what_cannot_be_selected_from_is_refused(
@@ -248,4 +271,20 @@ def test_what_cannot_be_selected_from_is_refused(
 ) -> None:
     with pytest.raises(DetectorError, match=message) as caught:
         greedy_coreset(features, n_select, **options)  # type: ignore[arg-type]
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("n_select", "start", "message"),
+    [
+        (2, np.zeros((1, 3)), "start has 3 features, the patches have 2"),
+        (2, np.zeros((0, 2)), r"start has the shape \(0, 2\)"),
+        (2, NOT_A_NUMBER, "start has 1 of 6 rows with NaN"),
+        (4, GOOD, "a coreset of 4 was asked of 3 patches; expected 0 to 3"),
+        (-1, GOOD, "a coreset of -1 was asked of 3 patches; expected 0 to 3"),
+    ],
+)
+def test_what_cannot_grow_is_refused(n_select: int, start: NDArray[np.float64], message: str) -> None:
+    with pytest.raises(DetectorError, match=message) as caught:
+        greedy_growths(GOOD, [([0, 2, 4], n_select)], start=start)
     assert caught.value.hint
