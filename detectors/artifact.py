@@ -56,6 +56,12 @@ def save_version(version: DetectorVersion, folder: Path) -> str:
     try:
         digest = _write(version, unfinished)
         unfinished.replace(folder)
+    except (OSError, SafetensorError) as error:
+        free_mb = shutil.disk_usage(folder.parent).free / 1e6
+        raise ArtifactError(
+            f"{folder} cannot be written, its disk has {free_mb:,.0f} MB left: {error}",
+            hint="make room there, then run this again",
+        ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return digest

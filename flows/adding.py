@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from detectors.fit import MIN_FIT_IMAGES
-from detectors.photographs.images import Pixels, list_images, to_uint8_rgb
+from detectors.photographs.images import is_as_deep, list_images
 from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Growing, Progress, no_progress
 from flows.challenger import request_retrain
 from flows.labelling import label_images
 from flows.retrain_files import ADDED
 from flows.workspace import Workspace
-from halfsigma import DetectorError, IllegalTransition, ImageError, TooFewImages, UsageError
+from halfsigma import DetectorError, IllegalTransition, TooFewImages, UsageError
 from registry import deployment, following, images, lines, retrains
 from registry.columns import utc_now
 from registry.lines import night_of
@@ -48,7 +48,7 @@ def request_growth(workspace: Workspace, line_name: str, folder: Path, *, progre
     n_unreadable = 0
     for index, item in enumerate(read_ahead(paths)):
         progress("images", index, len(paths))
-        if isinstance(item, Unreadable) or not _is_as_deep(item.pixels, champion.white_level):
+        if isinstance(item, Unreadable) or not is_as_deep(item.pixels, champion.white_level):
             n_unreadable += 1
         elif item.sha256 not in fitted:
             found.setdefault(item.sha256, item.path)
@@ -78,14 +78,6 @@ def request_growth(workspace: Workspace, line_name: str, folder: Path, *, progre
         reason=f"a person added {len(found)} good images",
         document={ADDED: kept},
     )
-
-
-def _is_as_deep(pixels: Pixels, white_level: int) -> bool:
-    try:
-        to_uint8_rgb(pixels, white_level=white_level)
-    except ImageError:
-        return False
-    return True
 
 
 def _refuse_others(rows: list[Retrain], number: int, found: set[str]) -> None:

@@ -115,6 +115,7 @@ def evaluate(
         "n_unreadable": found.n_unreadable,
         "latency_ms": {"median": found.latency_median_ms, "p95": found.latency_p95_ms},
         "peak_rss_mb": found.peak_rss_mb,
+        "n_left_out_defects": found.n_left_out_defects,
     }
     show(document, as_json=json, people=facts)
 

@@ -87,9 +87,10 @@ def curate_night(
     champion = workspace.load(line.name, base_version)
     with workspace.database.session() as session:
         document = live.night_as_seen(session, line, base_version, night)
-        defect_share = _defect_share(session, line, base_version, night, document)
         first = date.fromisoformat(document["changed_on"]) if document.get("changed_on") else night
-        candidates = _candidates(session, line, champion, base_version, first=first, last=night)
+        nights = [each for each in scores.nights_scored(session, line, version=base_version) if first <= each <= night]
+        defect_share = _defect_share(session, line, base_version, nights)
+        candidates = _candidates(session, line, champion, base_version, nights)
         core = verified_core(
             session,
             line,
@@ -191,18 +192,22 @@ def _under_tonight(
     return core, transferred_core(core.files, core.changes, champion, progress) if happened else as_before
 
 
-def _defect_share(session: Session, line: Line, base_version: int, night: date, document: Mapping[str, Any]) -> float:
-    """Of the whole night: a check leaves out what was called a defect before it."""
-    n_scored = scores.count(session, line, base_version, night).n_scored
-    n_labelled = len(defects_by_night(session, line.id, base_version).get(night, ()))
-    n_judged, share = int(document["n"]), float(document["defect_share"] or 0.0)  # null where it is no number
-    return (share * n_judged + min(n_scored - n_judged, n_labelled)) / max(n_scored, 1)
+def _defect_share(session: Session, line: Line, base_version: int, nights: Sequence[date]) -> float:
+    """Of all images of these nights: a check leaves out what was called a defect before it."""
+    labelled = defects_by_night(session, line.id, base_version)
+    n_defects, n_all = 0.0, 0
+    for night in nights:
+        document = live.night_as_seen(session, line, base_version, night)
+        n_scored = scores.count(session, line, base_version, night).n_scored
+        n_judged, share = int(document["n"]), float(document["defect_share"] or 0.0)  # null where it is no number
+        n_defects += share * n_judged + min(n_scored - n_judged, len(labelled.get(night, ())))
+        n_all += n_scored
+    return n_defects / max(n_all, 1)
 
 
 def _candidates(
-    session: Session, line: Line, champion: DetectorVersion, base_version: int, *, first: date, last: date
+    session: Session, line: Line, champion: DetectorVersion, base_version: int, nights: Sequence[date]
 ) -> list[Candidate]:
-    nights = [night for night in scores.nights_scored(session, line, version=base_version) if first <= night <= last]
     found = []
     for night in nights:
         images = scores.night_images(session, line, base_version, night)

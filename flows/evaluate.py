@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,8 @@ import numpy as np
 from detectors.photographs.images import list_images
 from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress, no_progress
+from flows.known_defects import known_defects
+from flows.peak_memory import peak_memory_mb
 from flows.workspace import Workspace
 from halfsigma import ImageError
 from registry import deployment, following, lines
@@ -21,7 +21,10 @@ from registry.gates import auroc
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How a version does on images whose truth is known, at its own threshold."""
+    """How a version does on images whose truth is known, at its own threshold.
+
+    ``n_left_out_defects`` lay among the goods, but also in the folder of defects or among the line's labelled ones.
+    """
 
     version: int
     auroc: float
@@ -30,6 +33,7 @@ class Evaluation:
     n_good: int
     n_defect: int
     n_unreadable: int
+    n_left_out_defects: int
     latency_median_ms: float
     latency_p95_ms: float
     peak_rss_mb: float
@@ -60,17 +64,21 @@ def evaluate(
         if number is None:
             number = following.champion_of(session, line, workspace.store, cache=workspace.cache)
         lines.get_version(session, line, number)
+        defects = known_defects(session, line, defect_paths)
     version = workspace.load(line_name, number)
     scores: list[float] = []
     is_defect: list[bool] = []
     times_ms: list[float] = []
     seen_sizes: set[tuple[int, ...]] = set()
     paths = [*good_paths, *defect_paths]
-    n_unreadable = 0
+    n_unreadable = n_left_out = 0
     for index, item in enumerate(read_ahead(paths)):
         progress("judging", index, len(paths))
         if isinstance(item, Unreadable):
             n_unreadable += 1
+            continue
+        if index < len(good_paths) and item.sha256 in defects:
+            n_left_out += 1
             continue
         size = version.framing.canvas_size(*item.pixels.shape[:2])
         try:
@@ -89,7 +97,8 @@ def evaluate(
     good, defect = all_scores[~defective], all_scores[defective]
     for folder, found in ((good_folder, good), (defect_folder, defect)):
         if found.size == 0:
-            raise ImageError(f"none of the images in {folder} can be read", hint="check the files")
+            known = f" ({n_left_out} are known as defects)" if n_left_out and found is good else ""
+            raise ImageError(f"none of the images in {folder} can be used{known}", hint="check the files")
     return Evaluation(
         version=number,
         auroc=auroc(good, defect),
@@ -98,13 +107,8 @@ def evaluate(
         n_good=good.size,
         n_defect=defect.size,
         n_unreadable=n_unreadable,
+        n_left_out_defects=n_left_out,
         latency_median_ms=float(np.median(times_ms)),
         latency_p95_ms=float(np.quantile(times_ms, 0.95)),
-        peak_rss_mb=_peak_rss_mb(),
+        peak_rss_mb=peak_memory_mb(),
     )
-
-
-def _peak_rss_mb() -> float:
-    """Of this process; Linux counts in kilobytes, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -20,13 +20,15 @@ from detectors.backbones.building import build_runtime
 from detectors.backbones.neighbourhood import NEIGHBOURHOOD, is_texture, runtime_for
 from detectors.backbones.resolution import FramePlan, measured_cost_ms, plan_frame
 from detectors.families.names import family_named
-from detectors.fit import GoodImages, fit_version, prepare, with_responses
+from detectors.fit import MIN_FIT_IMAGES, GoodImages, fit_version, prepare, with_responses
 from detectors.photographs.images import list_images
 from detectors.protocol import Progress, no_progress
 from detectors.version import DetectorVersion
 from drift.reference import Reference
 from flows import locks
+from flows.known_defects import known_defects
 from flows.workspace import Workspace
+from halfsigma import TooFewImages
 from registry import audit, deployment, images, lines, promotion
 from registry.new_version import NewVersion
 from registry.provenance import images_digest, running_code
@@ -67,7 +69,7 @@ def fit_line(
     Raises:
         UsageError: the name or the family is not what it should be.
         ImageError: the folder holds no image.
-        TooFewImages: fewer distinct readable images than a fit needs.
+        TooFewImages: fewer distinct readable images than a fit needs, those that people labelled as defects not counted.
         ArtifactError: MLflow gave back other files than it was given.
         IllegalTransition: another process is fitting this line.
     """
@@ -81,11 +83,11 @@ def fit_line(
             deployment.refuse_foreign(known)
         fpr_budget = known.fpr_budget if known else lines.DEFAULT_FPR_BUDGET
         latency_budget_ms = known.latency_budget_ms if known else None
-        defects = {image.sha256 for image in images.labelled(session, known, "defect")} if known else set()
+        defects = known_defects(session, known, ())
     usual = build_runtime(backbone, neighbourhood=NEIGHBOURHOOD)
     plan = plan_frame(paths, latency_budget_ms=latency_budget_ms, cost_ms=lambda side: measured_cost_ms(usual, side))
     goods = prepare(paths, framing=plan.framing, white_level=plan.white_level, progress=progress)
-    goods = replace(goods, prepared=tuple(each for each in goods.prepared if each.sha256 not in defects))
+    goods = _without(goods, defects, n_files=len(paths))
     small = [each.small for each in goods.prepared]
     with locks.alone(
         workspace.work_folder("fit") / f"{line_name}.lock",
@@ -107,6 +109,17 @@ def fit_line(
         number, place = _register(workspace, line_name, detector, model, goods, _shown(plan, backbone, small))
         shutil.rmtree(training)
     return FittedLine(number, place, model, goods, reference, time.perf_counter() - started)
+
+
+def _without(goods: GoodImages, defects: Set[str], *, n_files: int) -> GoodImages:
+    left = tuple(each for each in goods.prepared if each.sha256 not in defects)
+    if len(left) < MIN_FIT_IMAGES:
+        raise TooFewImages(
+            f"{len(left)} good images of {n_files} files, expected at least {MIN_FIT_IMAGES}; "
+            f"{len(goods.prepared) - len(left)} are labelled as defects of this line",
+            hint="give more good images, or take a wrong label back: halfsigma label LINE IMAGE --as good",
+        )
+    return replace(goods, prepared=left)
 
 
 def _register(

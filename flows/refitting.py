@@ -17,7 +17,7 @@ from detectors.artifact import load_version, save_version
 from detectors.calibration import Doubt
 from detectors.fit import GoodImages, PreparedImage, fit_version, prepare, scores_of_fitted, with_responses
 from detectors.growing import grow_versions
-from detectors.photographs.images import Pixels
+from detectors.photographs.images import Pixels, is_as_deep
 from detectors.photographs.loading import Unreadable, read_ahead
 from detectors.protocol import Progress
 from detectors.version import DetectorVersion
@@ -170,13 +170,14 @@ def try_challenger(workspace: Workspace, retrain: Retrain, line: Line, progress:
     probes = _Photographs(_probes(json.loads(retrain_files.latest_curation(folder).read_text())["chosen"]))
     with workspace.database.session() as session:
         golden = images.golden_set(session, line, most=max(MAX_GOLDEN, line.min_labels))
+    champion = workspace.load(line.name, retrain.base_version)
     trial = Trial(
-        champion=workspace.load(line.name, retrain.base_version),
+        champion=champion,
         challenger=load_version(folder / CHALLENGER),
         reloaded=load_version(folder / CHALLENGER),
         twin=load_version(folder / TWIN),
         probes=probes,
-        golden=_Golden(golden),
+        golden=_Golden(golden, champion.white_level),
         least_labels=line.min_labels,
         least_probes=math.ceil(LEAST_PROBES_LEFT * len(probes.files)),
         fitted_scores=_fitted_scores(folder, probes),
@@ -230,13 +231,17 @@ class _Photographs:
 
 @dataclass(frozen=True, slots=True)
 class _Golden:
-    """Labelled defects that are still what was labelled, with their kinds."""
+    """Labelled defects with their kinds, None where a file is no more what was labelled; those of another bit depth, from a camera
+    that the line had before, say nothing of this one."""
 
     images: Sequence[Image]
+    white_level: int
 
-    def __iter__(self) -> Iterator[tuple[Pixels, str]]:
+    def __iter__(self) -> Iterator[tuple[Pixels | None, str]]:
         for image, item in zip(self.images, read_ahead([_where(image) for image in self.images]), strict=True):
-            if not isinstance(item, Unreadable) and item.sha256 == image.sha256:
+            if isinstance(item, Unreadable) or item.sha256 != image.sha256:
+                yield None, image.kind or ""
+            elif is_as_deep(item.pixels, self.white_level):
                 yield item.pixels, image.kind or ""
 
 

@@ -166,8 +166,9 @@ def settle_shadow(workspace: Workspace, line_name: str, *, night: date) -> Retra
             "reason": f"{retrain.reason}; it scored along for {len(seen)} nights within its limits",
             **found,
         }
-        retrains.annotate(session, retrain.id, found)
-        settled = promote_retrain(session, workspace, retrain, line, number, start="shadow", document=details)
+        promote_retrain(session, workspace, retrain, line, number, start="shadow", document=details)
+        # not before: no lock is held while MLflow answers, and it may be away
+        settled = retrains.annotate(session, retrain.id, found)
     if settled.state == "promoted":
         publish_history(workspace, line_name)
     return settled

@@ -73,8 +73,17 @@ def was_champion(session: Session, line: Line, number: int) -> bool:
     return any(entry.version == number for entry in audit.history(session, line, actions=DEPLOYING))
 
 
+def restored_from(session: Session, line: Line, number: int) -> int:
+    """The version that this one is a copy of, since MLflow had lost the champion; itself when it is none."""
+    for entry in reversed(audit.history(session, line, actions=["champion_restored"])):
+        if entry.version == number and entry.document.get("from") is not None:
+            number = int(entry.document["from"])
+    return number
+
+
 def predecessor(session: Session, line: Line, number: int, *, not_these: Collection[int | None]) -> int | None:
     """What the version replaced when it was promoted, the last time that it was none of those."""
+    number = restored_from(session, line, number)
     for entry in reversed(audit.history(session, line, actions=["promoted"])):
         before = entry.document.get("from")
         if entry.version == number and before is not None and before not in not_these:

@@ -90,8 +90,12 @@ def _followed(session: Session, line: Line, store: MlflowStore, *, cache: Path, 
                 f"MLflow's champion of line {line.name!r} cannot be used: {refusal}",
                 hint="point the alias at a version that halfsigma registered",
             )
+        if ours is None:
+            _record_other_aliases(session, line, mirrored, actual, at=at)
         return _put_back(session, line, store, before, found=wanted, reason=refusal, cache=cache, at=at)
     assert wanted is not None, "without a champion there was a refusal"
+    if ours is None:
+        _record_other_aliases(session, line, mirrored, actual, at=at)
     if before is not None:
         if ours is not None and ours.action == "promoted":
             set_previous(session, line, store, before, not_these=[wanted])

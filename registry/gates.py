@@ -12,8 +12,6 @@ from scipy.stats import betabinom, binom, norm
 
 DETECTION_MARGIN = 0.02
 """AUROC that a challenger may lose against the champion on the same images."""
-RECALL_MARGIN = 0.05
-"""Share of the golden set that a challenger may miss beyond what the champion misses."""
 MAX_SHIFT_SD = 0.5
 """Half a sigma: with more, tomorrow's check would call drift at once."""
 LATENCY_FACTOR = 1.5
@@ -21,8 +19,6 @@ LATENCY_FACTOR = 1.5
 CONFIDENCE = 0.95
 CHANCE_OF_REJECTIONS = 0.01
 """A good challenger is refused for its false positives once in a hundred retrains."""
-GOLDEN_CONFIDENCE = 0.90
-"""Lower, since a missed defect costs more than a retrain that waits: 4 of 4 lost are enough."""
 KIND_MARGIN = 0.05
 """Share of the fresh goods by which a kind of labelled defects may sink among them."""
 KIND_CONFIDENCE = 0.99
@@ -183,29 +179,6 @@ def detection_gate(
     )
 
 
-def recall_gate(champion_caught: NDArray[np.bool_], challenger_caught: NDArray[np.bool_]) -> Gate:
-    """Labelled defects of this line are not forgotten: (n,) verdicts of both on the golden set.
-
-    Fails when the challenger misses more than `RECALL_MARGIN` beyond the champion, and that is no accident: of the
-    defects that only one of the two catches, so few are the challenger's with a probability below 1 −
-    `GOLDEN_CONFIDENCE` (exact one-sided McNemar test). Labelled defects are often those that the champion itself
-    rejected, so one lost of fifteen says little.
-    """
-    before, after = float(champion_caught.mean()), float(challenger_caught.mean())
-    lost = int((champion_caught & ~challenger_caught).sum())
-    won = int((~champion_caught & challenger_caught).sum())
-    p = float(binom.cdf(won, lost + won, 0.5)) if lost + won else 1.0
-    forgot = after < before - RECALL_MARGIN and p < 1.0 - GOLDEN_CONFIDENCE
-    return Gate(
-        "golden_recall",
-        not forgot,
-        after,
-        before - RECALL_MARGIN,
-        f"{int(challenger_caught.sum())} of {challenger_caught.size} labelled defects are caught, "
-        f"the champion catches {int(champion_caught.sum())}; {lost} lost, {won} won (p = {p:.3f})",
-    )
-
-
 def kinds_gate(
     *,
     champion_good: NDArray[np.float64],
@@ -252,12 +225,20 @@ def kinds_gate(
     )
 
 
-def labels_gate(n_labelled: int, *, least: int) -> Gate:
-    """Enough labelled defects can be shown to both versions for the other gates to mean what the line asks of them."""
+def labels_gate(n_labelled: int, *, least: int, n_gone: int = 0) -> Gate:
+    """Enough labelled defects can be shown to both versions for the other gates to mean what the line asks of them.
+
+    Args:
+        n_labelled: that could be shown.
+        least: that are wanted.
+        n_gone: that are labelled, and whose files are gone or altered.
+    """
     missing = max(least - n_labelled, 0)
-    reason = f"{n_labelled} labelled defects could be shown to it, the line asks for {least}" + (
-        f": label {missing} more" if missing else ""
-    )
+    reason = f"{n_labelled} labelled defects could be shown to it, {least} are wanted"
+    if n_gone:
+        reason += f"; the files of {n_gone} are gone: restore the home's images/, or label these defects again where they lie now"
+    elif missing:
+        reason += f": label {missing} more"
     return Gate("labelled_defects", not missing, float(n_labelled), float(least), reason)
 
 

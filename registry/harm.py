@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from registry.gates import DETECTION_MARGIN, N_RESAMPLES, RECALL_MARGIN, auroc
+from registry.gates import DETECTION_MARGIN, N_RESAMPLES, auroc
+from registry.recall import RECALL_MARGIN
 
 Cost = Literal["detection", "missed_defects", "false_rejects"]
 

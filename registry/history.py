@@ -76,7 +76,9 @@ class Answer:
 
 def deployments(session: Session, line: Line, *, until: datetime | None = None) -> list[Deployed]:
     """Every change of the line's champion up to an instant, oldest first."""
-    made = {entry.version: entry for entry in audit.history(session, line, actions=MAKING)}
+    made: dict[int | None, Audit] = {}
+    for entry in audit.history(session, line, actions=MAKING):
+        made.setdefault(entry.version, entry)  # the same fit again gives the version that is there, and made nothing
     return [
         _deployed(entry, made.get(entry.version))
         for entry in audit.history(session, line, actions=DEPLOYING, until=until)

@@ -26,10 +26,10 @@ from registry.gates import (
     Gate,
     live_false_positives_gate,
     live_shift_gate,
-    recall_gate,
 )
 from registry.history import DEPLOYING
 from registry.measuring import LineToMeasure, measure_line
+from registry.recall import recall_gate, recall_limit
 from registry.tables import Image, Line, Score, Version, table_of
 from registry.windows import defect_hashes
 
@@ -127,15 +127,22 @@ def probation_of(session: Session, line: Line) -> Probation | None:
     deployed = audit.history(session, line, actions=DEPLOYING)
     if champion is None or not deployed:
         return None
+    if deployed[-1].version != champion:
+        return None
+    while (
+        deployed[-1].action == "champion_restored"
+    ):  # a copy of what somebody deleted in MLflow: its probation goes on
+        *deployed, _ = deployed
     *earlier, last = deployed
-    if last.action != "promoted" or last.version != champion:
+    if last.action != "promoted":
         return None
     replaced = last.document.get("from")
     rolled_back = audit.history(session, line, actions=["rolled_back"])
-    if replaced is None or any(e.actor == SYSTEM and e.document.get("from") == champion for e in rolled_back):
+    theirs = (champion, last.version)
+    if replaced is None or any(e.actor == SYSTEM and e.document.get("from") in theirs for e in rolled_back):
         return None
-    made = [entry for entry in audit.history(session, line, actions=["registered"]) if entry.version == champion]
-    is_new = not any(entry.version == champion for entry in earlier)
+    made = [entry for entry in audit.history(session, line, actions=["registered"]) if entry.version == last.version]
+    is_new = not any(entry.version == last.version for entry in earlier)
     learned_from = made[-1].document.get("night") if made and is_new else None
     return Probation(champion, int(replaced), date.fromisoformat(learned_from) if learned_from else None, last.at)
 
@@ -166,20 +173,21 @@ def judge_live(
     promised, n_reference = _promise(session, line, version)
     n = sum(night.n for night in nights)
     usual = usual_defect_share(session, line, former, not_of=version, until=nights[-1].night) or 0.0
+    share = sum(max(usual, night.defect_share) * night.n for night in nights) / n
     gates = [
         live_false_positives_gate(
             sum(night.n_rejected for night in nights),
             n,
             promised_fpr=promised,
             n_reference=n_reference,
-            defect_share=sum(max(usual, night.defect_share) * night.n for night in nights) / n,
+            defect_share=share,
             chance=CHANCE_OF_REJECTIONS / n_looks,
         ),
         live_shift_gate(
             verdict.bulk_shift.estimate, verdict.bulk_shift.low, verdict.bulk_shift.high, verdict=verdict.kind
         ),
     ]
-    caught = caught_by_both(session, line, former, version, [night.night for night in nights])
+    caught = caught_by_both(session, line, former, version, [night.night for night in nights], defect_share=share)
     if caught.size:
         gates.append(recall_gate(caught[:, 0], caught[:, 1]))
     return gates
@@ -209,22 +217,31 @@ def _quiet_share(session: Session, line: Line, version: int, *, until: date) -> 
 
 
 def caught_by_both(
-    session: Session, line: Line, former: int, version: int, nights: Sequence[date]
+    session: Session, line: Line, former: int, version: int, nights: Sequence[date], *, defect_share: float
 ) -> NDArray[np.bool_]:
-    """(n, 2) verdicts of both on the labelled defects that both judged in these nights."""
+    """(n, 2) verdicts of both on the labelled defects that both judged in these nights, the former's at its `recall_limit`."""
     defects = defect_hashes(session, line.id)
     if not defects:
         return np.empty((0, 2), np.bool_)
-    verdicts: dict[int, dict[str, bool]] = {}
+    judged: dict[int, dict[str, tuple[float, bool]]] = {}
     for number in (former, version):
         rows = session.execute(
-            select(SCORE.c.sha256, SCORE.c.rejected).where(
+            select(SCORE.c.sha256, SCORE.c.score, SCORE.c.rejected).where(
                 SCORE.c.line_id == line.id, SCORE.c.version == number, SCORE.c.night.in_(nights)
             )
         )
-        verdicts[number] = {sha256: rejected for sha256, rejected in rows if sha256 in defects}
-    both = sorted(verdicts[former].keys() & verdicts[version].keys())
-    return np.array([[verdicts[former][each], verdicts[version][each]] for each in both], np.bool_).reshape(-1, 2)
+        judged[number] = {sha256: (score, rejected) for sha256, score, rejected in rows}
+    both = sorted(defects & judged[former].keys() & judged[version].keys())
+    promised, n_reference = _promise(session, line, former)
+    limit = recall_limit(
+        lines.get_version(session, line, former).threshold,
+        np.array([score for sha256, (score, _) in judged[former].items() if sha256 not in defects], np.float64),
+        promised_fpr=promised,
+        n_reference=n_reference,
+        defect_share=defect_share,
+    )
+    caught = [(judged[former][each][0] > limit, judged[version][each][1]) for each in both]
+    return np.array(caught, np.bool_).reshape(-1, 2)
 
 
 def night_as_seen(session: Session, line: Line, version: int, night: date) -> Mapping[str, Any]:

@@ -130,7 +130,7 @@ def rollback(
 
     Raises:
         UnknownVersion: there is no previous version.
-        RegistryError: its files cannot be used, or it never was champion and the line asks for several people.
+        RegistryError: its files cannot be used, or it never was champion and no person asked, or the line asks for several.
         IllegalTransition: somebody else is changing the champion, or has done so meanwhile.
         StoreError: MLflow is away; the next `follow` records what came of it.
     """
@@ -141,9 +141,10 @@ def rollback(
             hint=f"name one: halfsigma promote {line.name} --version N",
         )
     refuse_unusable(session, line, store, target, cache=cache)
-    missing = (
-        None if was_champion(session, line, target) else approval.is_missing(session, line, target, replaces=replaces)
-    )
+    missing = None
+    if not was_champion(session, line, target):
+        by_itself = "a person has to say that it may be" if actor == SYSTEM else None
+        missing = by_itself or approval.is_missing(session, line, target, replaces=replaces)
     if missing is not None:
         raise RegistryError(
             f"version {target} of line {line.name!r} never was champion: somebody set the alias previous; {missing}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ from registry.gates import (
     kinds_gate,
     labels_gate,
     latency_gate,
-    recall_gate,
     round_trip_gate,
     shift_gate,
 )
+from registry.recall import recall_gate, recall_limit
 
 ROUND_TRIP_IMAGES = 5
+LEAST_GOLDEN_LEFT = 0.8
+"""Of the labelled defects; where the files of more are gone, what is left may be one kind alone."""
 LATENCY_IMAGES, LATENCY_ROUNDS = 20, 3
 """Other programs that begin in between are over by the third round, or slow both."""
 
@@ -48,7 +51,8 @@ class Trial:
         reloaded: the challenger, saved and loaded again.
         twin: fitted as the challenger, but without ``probes``, so that they are new to it.
         probes: fresh good photographs; read one after the other, several times: they need not be in memory at once.
-        golden: labelled defects of the line with their kinds (``""`` where nobody named one), possibly none.
+        golden: labelled defects of the line with their kinds (``""`` where nobody named one), possibly none; None in place of one
+            whose file is gone.
         least_labels: how many labelled defects the line asks for.
         least_probes: of fewer that can still be read nothing is said.
         fitted_scores: of the first probes by the challenger as it was fitted, before it was ever saved; without them
@@ -60,7 +64,7 @@ class Trial:
     reloaded: DetectorVersion
     twin: DetectorVersion
     probes: Iterable[Pixels]
-    golden: Iterable[tuple[Pixels, str]]
+    golden: Iterable[tuple[Pixels | None, str]]
     fitted_scores: Sequence[float] | None = None
     least_labels: int = 0
     least_probes: int = 1
@@ -124,13 +128,25 @@ def run_trial(
 
 def _golden(trial: Trial, champion_good: NDArray[np.float64], twin_good: NDArray[np.float64]) -> list[Gate]:
     """The gates on labelled defects; places among fresh goods are the twin's, since the challenger knows the goods."""
-    caught, placed, kinds = [], [], []
+    champion = trial.champion
+    limit = recall_limit(
+        champion.threshold.value,
+        champion_good,
+        promised_fpr=champion.threshold.promised_fpr,
+        n_reference=champion.reference_scores.size,
+    )
+    caught, placed, kinds, n_gone = [], [], [], 0
     for pixels, kind in trial.golden:
-        judged = [version.score(pixels) for version in (trial.champion, trial.challenger, trial.twin)]
-        caught.append([each.rejected for each in judged[:2]])
+        if pixels is None:
+            n_gone += 1
+            continue
+        judged = [version.score(pixels) for version in (champion, trial.challenger, trial.twin)]
+        caught.append([judged[0].score > limit, judged[1].rejected])
         placed.append([judged[0].score, judged[2].score])
         kinds.append(kind)
-    gates = [labels_gate(len(caught), least=trial.least_labels)] if trial.least_labels else []
+    least = max(trial.least_labels, math.ceil(LEAST_GOLDEN_LEFT * (len(caught) + n_gone)))
+    asked = trial.least_labels or len(caught) < least
+    gates = [labels_gate(len(caught), least=least, n_gone=n_gone)] if asked else []
     if not caught:
         return gates
     recalls, scores = np.array(caught), _finite(placed)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from halfsigma import ArtifactError, DetectorError
 
 if TYPE_CHECKING:
@@ -25,6 +27,13 @@ _USUAL_STRIDES = (8, 16)
 """Of the two middle stages that the PatchCore paper reads (``layer2`` and ``layer3`` of a ResNet)."""
 _STAGE_STRIDES = (4, 8, 16)
 """What reverse distillation and the flows read: ``layer1`` to ``layer3`` of a ResNet."""
+_PROBED_PX = (256, 320)
+"""Of the canvas on which a network's maps are checked: not square, so that rows, columns and channels are told apart."""
+_UNPADDED = 0.3
+"""A map may lack this share of its rows: networks without padding (Inception) lose some at every border."""
+_CONVOLUTIONAL = (
+    "use a convolutional network that gives (batch, channels, rows, columns), such as resnet18 or convnext_atto"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +75,8 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     """The network with its weights.
 
     Raises:
-        DetectorError: timm does not know the name, the weights do not fit or are for no named network, or there is no such
-            tap.
+        DetectorError: timm does not know the name, the weights do not fit or are for no named network, there is no such
+            tap, or what it gives is no map of (batch, channels, rows, columns), or the network takes one size of canvas only.
         ArtifactError: the embedded weights are not the file that the lock file pins.
     """
     if spec.architecture == EMBEDDED and spec.weights is not None:
@@ -75,12 +84,14 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
             f"{spec.weights} is given for the embedded backbone, which has its own weights",
             hint="name the network that they are for: --backbone NAME",
         )
+    name = _EMBEDDED_ARCHITECTURE if spec.architecture == EMBEDDED else spec.architecture
     local = spec.architecture == EMBEDDED or spec.weights is not None
     backbone = _create(spec, pretrained=not local)
     if spec.architecture == EMBEDDED:
         _load_positionally(backbone.network, _read_embedded_weights())
     elif spec.weights is not None:
         _load_by_name(backbone.network, spec.weights)
+    _check_maps(backbone, name=name)
     return backbone
 
 
@@ -124,6 +135,45 @@ def _usual_taps(network: torch.nn.Module, *, name: str) -> tuple[str, ...]:
             f"{name} has stages of stride {sorted(stages)}, expected {_USUAL_STRIDES}", hint="name its taps"
         )
     return tuple(stages[stride] for stride in _USUAL_STRIDES)
+
+
+def _check_maps(backbone: Backbone, *, name: str) -> None:
+    """DetectorError unless every module that is read gives channels first, and as many rows and columns as it should.
+
+    Some of timm's networks give channels last, which would be read as a map of many columns, and some take one size only.
+    """
+    import torch
+
+    found: dict[str, tuple[int, ...]] = {}
+    read = {*backbone.taps, *backbone.stages.values()}
+    hooks = [
+        module.register_forward_hook(
+            lambda _, inputs, output, tap=tap: found.update({tap: tuple(getattr(output, "shape", ()))})
+        )
+        for tap, module in backbone.network.named_modules()
+        if tap in read
+    ]
+    try:
+        with torch.inference_mode():
+            backbone.network(torch.zeros(1, 3, *_PROBED_PX))
+    except (AssertionError, RuntimeError) as error:
+        size = " × ".join(map(str, _PROBED_PX))
+        raise DetectorError(f"{name} takes no canvas of {size} px: {error}", hint=_CONVOLUTIONAL) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    said = {str(each["module"]): each for each in getattr(backbone.network, "feature_info", ())}
+    for tap in sorted(read):
+        shape = found.get(tap, ())
+        _, channels, *sides = shape if len(shape) == 4 else (0, 0, 0, 0)
+        n_channels = said[tap]["num_chs"] if tap in said else channels
+        stride = said[tap]["reduction"] if tap in said else _PROBED_PX[0] / max(sides[0], 1)
+        expected = [side / stride for side in _PROBED_PX]
+        if channels != n_channels or not np.allclose(sides, expected, rtol=_UNPADDED, atol=0.0):
+            raise DetectorError(
+                f"{tap!r} of {name} gives {shape}, expected about (1, {n_channels}, {', '.join(f'{each:g}' for each in expected)})",
+                hint=_CONVOLUTIONAL,
+            )
 
 
 def _read_embedded_weights() -> list[torch.Tensor]:

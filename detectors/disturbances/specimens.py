@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+import cv2
 import numpy as np
 
 from detectors.defects.synthetic import random_defect
@@ -17,7 +19,7 @@ from detectors.fit import PreparedImage
 from detectors.photographs.canvases import InMemory
 from detectors.photographs.covariates import COVARIATE_NAMES, measure_appearance
 from detectors.photographs.framing import Framing
-from detectors.photographs.images import Pixels, read_photograph, to_uint8_rgb
+from detectors.photographs.images import MAX_PIXELS, Pixels, read_photograph, to_uint8_rgb
 from detectors.photographs.loading import READ_AHEAD
 from detectors.photographs.position import measure_position, small_gray
 from detectors.version import DetectorVersion
@@ -45,9 +47,18 @@ class Station(Protocol):
 
 
 def photograph(
-    specimen: Specimen, disturbance: Disturbance | None, *, white_level: int, rng: np.random.Generator
+    specimen: Specimen,
+    disturbance: Disturbance | None,
+    *,
+    white_level: int,
+    rng: np.random.Generator,
+    most_pixels: int = MAX_PIXELS,
 ) -> Pixels:
     """The specimen as the changed station sees it, (h, w) or (h, w, 3), uint8 or uint16; as it is with None.
+
+    A picture of more than ``most_pixels`` is reduced to as many by area averaging before anything is done to it: painting
+    and defocusing 12 megapixels takes seconds, and a canvas holds a hundredth of them. A disturbance in pixels is then one
+    of the reduced picture.
 
     Raises:
         ImageError: the file is gone, unreadable or no longer the one that was chosen.
@@ -57,7 +68,7 @@ def photograph(
         raise ImageError(
             f"{specimen.path} was replaced while it was in use", hint="run it again on a folder that is left alone"
         )
-    pixels = found.pixels
+    pixels = _reduced(found.pixels, most_pixels)
     if specimen.defect_seed is not None:
         rng_of_defect = np.random.default_rng(specimen.defect_seed)
         pixels = random_defect(pixels, rng_of_defect, kind=specimen.defect_kind, white_level=white_level).image
@@ -68,11 +79,17 @@ def photograph(
 
 
 def prepare_disturbed(
-    specimens: Sequence[Specimen], disturbance: Disturbance | None, *, version: Station, seed: int
+    specimens: Sequence[Specimen],
+    disturbance: Disturbance | None,
+    *,
+    version: Station,
+    seed: int,
+    most_pixels: int = MAX_PIXELS,
 ) -> Iterator[PreparedImage]:
     """Each specimen, disturbed and reduced to what scoring and fitting need, in order; two threads work ahead.
 
-    What is new in every exposure (noise, flicker) is drawn from `seed` and the specimen's place in the sequence.
+    What is new in every exposure (noise, flicker) is drawn from `seed` and the specimen's place in the sequence. Pictures of
+    more than ``most_pixels`` are reduced as `photograph` does it.
 
     Raises:
         ImageError: as `photograph`, or `version` cannot take such images.
@@ -80,7 +97,7 @@ def prepare_disturbed(
 
     def one(index: int, specimen: Specimen) -> PreparedImage:
         rng = np.random.default_rng([seed, index])
-        pixels = photograph(specimen, disturbance, white_level=version.white_level, rng=rng)
+        pixels = photograph(specimen, disturbance, white_level=version.white_level, rng=rng, most_pixels=most_pixels)
         image = to_uint8_rgb(pixels, white_level=version.white_level)
         return PreparedImage(
             path=specimen.path,
@@ -102,6 +119,15 @@ def prepare_disturbed(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _reduced(pixels: Pixels, most_pixels: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = math.sqrt(most_pixels / (height * width))
+    if scale >= 1.0:
+        return pixels
+    size = (round(width * scale), round(height * scale))
+    return cast("Pixels", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
 def prepared_score(version: DetectorVersion, image: PreparedImage) -> float:

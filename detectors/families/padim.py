@@ -15,6 +15,7 @@ from detectors.backbones.runtime import CanvasNetwork, CanvasSize, FeatureRuntim
 from detectors.patches.aggregation import top_mean
 from detectors.patches.gaussians import PositionMoments
 from detectors.patches.patch_heads import gaussian_head, grid_head
+from detectors.photographs.canvases import Chosen
 from detectors.protocol import FitContext, Fitted, Grown, ImageScore, Known, Progress, common_size
 from halfsigma import TooFewImages
 
@@ -98,7 +99,7 @@ class Padim:
         """
         features, progress = _features(self._runtime, self._settings), context.progress
         old = PositionMoments.restore(self._arrays)
-        several = [old + _moments([fresh[i] for i in part], features, progress) for part in parts]
+        several = [old + _moments(Chosen(fresh, part), features, progress) for part in parts]
         index, of_known = _left_out_scores(
             known.canvases, features, several, self._settings, progress, learned=known.learned
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,8 @@ LATE = 0.95
 """After this share of the steps the learning rate drops to a tenth (EfficientAD's schedule)."""
 
 Tensors = dict[str, "torch.Tensor"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,8 @@ def train(
 
     Step k draws from a random stream of its own, made of the seed and k: from ``loss``'s generator, and from torch's,
     which is set alike. So a training that was killed goes on from its last checkpoint to the weights, bit for bit, that
-    it would have reached (on one machine, with as many threads).
+    it would have reached (on one machine, with as many threads). A checkpoint that cannot be written ends nothing: the
+    training goes on without any.
 
     Args:
         module: everything that is learned; frozen parts are better left out of it.
@@ -144,10 +148,10 @@ def train(
                 if state.validated[-1][1] == min(found for _, found in state.validated):
                     state.keep_best()
             if file is not None and time.monotonic() - written >= CHECKPOINT_EVERY_S:
-                state.save(file)
+                file = _kept(state, file)
                 written = time.monotonic()
         if file is not None:
-            state.save(file)  # run again, a retrain that was killed later finds this training done
+            _kept(state, file)  # run again, a retrain that was killed later finds this training done
         module.load_state_dict(state.best)
         module.eval()
     return Training(state.step, tuple(state.validated))
@@ -280,6 +284,20 @@ def _is_over(validated: Sequence[tuple[int, float]], plan: Plan) -> bool:
     losses = [loss for _, loss in validated]
     earlier, recent = losses[: -plan.patience], losses[-plan.patience :]
     return bool(earlier) and min(recent) > min(earlier) - plan.least_gain * abs(min(earlier))  # losses may be negative
+
+
+def _kept(state: _State, file: Path) -> Path | None:
+    """Where the next checkpoint goes; None, which is told once, where the disk took none."""
+    from safetensors import SafetensorError
+
+    try:
+        state.save(file)
+    except (OSError, SafetensorError) as error:
+        _log.warning("%s cannot be written: %s; the training goes on, a kill would cost all of it", file, error)
+        with suppress(OSError):
+            file.with_suffix(".unfinished").unlink(missing_ok=True)
+        return None
+    return file
 
 
 def _checkpoint_file(folder: Path | None, module: torch.nn.Module, plan: Plan, seed: int, identity: str) -> Path | None:

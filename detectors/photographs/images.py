@@ -51,6 +51,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _SIXTEEN_BIT_RAW = re.compile(r";16[BLN]")
 """Without a letter for the order of bytes it is 16 bits for three colours."""
 _TIFF_BITS, _TIFF_PLANES, _APART = 258, 284, 2
+_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _SCALED_AT_ONCE = 2**20
 """Values of 16 bits, as floating-point numbers."""
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)
@@ -159,6 +160,11 @@ def white_level_of(images: Iterable[Pixels]) -> int:
     return next(level for level in (1023, 4095, 16383, 65535) if brightest <= level)
 
 
+def is_as_deep(pixels: Pixels, white_level: int) -> bool:
+    """Whether pixels can be brought to a line's white level: those of 16 bits not to one of 8."""
+    return pixels.dtype != np.uint16 or white_level > EIGHT_BIT_WHITE
+
+
 def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
     """(height, width, 3) uint8, with ``white_level`` of 16-bit images at 255 (brighter pixels saturate).
 
@@ -170,7 +176,7 @@ def to_uint8_rgb(pixels: Pixels, *, white_level: int) -> NDArray[np.uint8]:
     [255, 255, 255]
     """
     if pixels.dtype == np.uint16:
-        if white_level <= EIGHT_BIT_WHITE:
+        if not is_as_deep(pixels, white_level):
             raise ImageError(
                 "a 16-bit image, but the line was fitted on 8-bit ones",
                 hint="set the camera back to 8 bits, or fit the line again on 16-bit images",
@@ -219,6 +225,9 @@ def _decode(data: bytes, *, name: str) -> tuple[Pixels, datetime | None]:
         deep_colour = _is_16_bit_colour(image)
         if deep_colour and _of_tiff(image, _TIFF_PLANES) == _APART:
             raise ImageError(f"{name}: 16-bit colour in planes of their own", hint="export it as interleaved RGB")
+        if _of_tiff(image, _TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO and max(_of_tiff(image, _TIFF_BITS) or (1,)) > 8:
+            # Pillow turns 8 bits round, and gives more of them as they are stored: a negative
+            raise ImageError(f"{name}: more than 8 bits with white stored as 0", hint="export it with black as 0")
         image.load()
         exif, details = _exif(image)
         if deep_colour:

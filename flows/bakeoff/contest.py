@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ from detectors.disturbances.specimens import Specimen, prepare_disturbed, prepar
 from detectors.fit import GoodImages, PreparedImage, fit_version
 from detectors.protocol import Detector, Progress, no_progress
 from detectors.version import DetectorVersion
-from flows.bakeoff.material import Material
+from flows.bakeoff.material import MOST_PIXELS, Material
 from flows.bakeoff.result import Entry
 from flows.bakeoff.station import measure_station
 from halfsigma import HalfsigmaError
@@ -29,6 +31,8 @@ from registry.gates import auroc
 FIT_SHARE, RETRAIN_SHARE = 0.6, 0.85
 """Of the time budget, by which all are fitted, and by which all are retrained; dirt has what is left."""
 STATION_IMAGES = 20
+
+_log = logging.getLogger(__name__)
 
 
 class _OutOfTime(Exception):
@@ -50,11 +54,27 @@ class Images:
     drifted_deciding: tuple[PreparedImage, ...]
 
     @classmethod
-    def of(cls, material: Material, plan: FramePlan, *, drift: Disturbance, seed: int) -> Images:
-        """Photograph everything, before and after the drift."""
+    def of(
+        cls,
+        material: Material,
+        plan: FramePlan,
+        *,
+        drift: Disturbance,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Images:
+        """Photograph everything, before and after the drift; each picture reduced to `MOST_PIXELS` where it has more."""
+        n_painted = sum(map(len, material.synthetic.values()))
+        n_before = len(material.fit) + len(material.dirt) + len(material.labelled) + n_painted
+        total = n_before + len(material.fresh) + 2 * len(material.held_out) + len(material.deciding)
+        done = itertools.count(1)
 
         def seen(specimens: Sequence[Specimen], disturbance: Disturbance | None = None) -> tuple[PreparedImage, ...]:
-            return tuple(prepare_disturbed(specimens, disturbance, version=plan, seed=seed))
+            prepared = []
+            for image in prepare_disturbed(specimens, disturbance, version=plan, seed=seed, most_pixels=MOST_PIXELS):
+                prepared.append(image)
+                progress("preparing", next(done), total)
+            return tuple(prepared)
 
         def goods(prepared: tuple[PreparedImage, ...]) -> GoodImages:
             return GoodImages(prepared, (), 0, plan.framing, plan.white_level)
@@ -106,8 +126,8 @@ class Contest:
                 versions[name], entries[name] = self._first(name, family, limit_s=limit)
             except _OutOfTime:
                 self.failed[name] = f"its fit needs more than {limit / 60:.1f} minutes"
-            except HalfsigmaError as error:
-                self.failed[name] = error.message
+            except Exception as error:  # noqa: BLE001  # one family's fault must not end the contest for the others
+                self.failed[name] = _told(error, name)
         for stage, share, measure in (("retrain", RETRAIN_SHARE, self._retrained), ("dirt", 1.0, self._soiled)):
             quickest_first = sorted(entries, key=lambda name: entries[name].fit_s)
             for index, name in enumerate(quickest_first):
@@ -132,8 +152,8 @@ class Contest:
             return measure(version, entry, family, limit_s)
         except _OutOfTime:
             reason = f"needs more than the {limit_s / 60:.1f} minutes that were left for it"
-        except HalfsigmaError as error:
-            reason = error.message
+        except Exception as error:  # noqa: BLE001  # as in `run`
+            reason = _told(error, f"{entry.family}, {stage}")
         return replace(entry, missing={**entry.missing, stage: reason})
 
     def _first(self, name: str, family: type[Detector], *, limit_s: float) -> tuple[DetectorVersion, Entry]:
@@ -218,6 +238,14 @@ def _limited(progress: Progress, limit_s: float, *, what: str) -> Iterator[Progr
         progress(f"{what}: {step}", done, total)
 
     yield tell
+
+
+def _told(error: Exception, of: str) -> str:
+    """Why something was not measured; what nobody foresaw (a full memory, torch) with its traceback on stderr."""
+    if isinstance(error, HalfsigmaError):
+        return error.message
+    _log.error("the contest of %s failed", of, exc_info=error)
+    return f"unexpected {type(error).__name__}: {error}"
 
 
 def _scores(version: DetectorVersion, images: Sequence[PreparedImage]) -> NDArray[np.float64]:

@@ -15,8 +15,8 @@ CAVEAT = (
 )
 
 
-def bakeoff_document(bakeoff: Bakeoff, page: str) -> dict[str, Any]:
-    """The contract's document."""
+def bakeoff_document(bakeoff: Bakeoff, page: str | None) -> dict[str, Any]:
+    """The contract's document; ``page`` is where the HTML page lies, None where it could not be written."""
     material = bakeoff.material
     return {
         "line": bakeoff.line,
@@ -32,6 +32,7 @@ def bakeoff_document(bakeoff: Bakeoff, page: str) -> dict[str, Any]:
         "n_defects": len(material.deciding),
         "n_dirty": len(material.dirt),
         "n_unreadable": material.n_unreadable,
+        "n_left_out_defects": material.n_left_out_defects,
         "drift": bakeoff.drift,
         "dirty_share": DIRTY_SHARE,
         "latency_budget_ms": bakeoff.latency_budget_ms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ FIT_SHARE, FRESH_SHARE = 0.55, 0.25
 LEAST_FRESH = 35
 """What a family that is trained needs, with its reference."""
 LEAST_GOODS = 140
+MOST_PIXELS = 1_500_000
+"""Of a photograph that is prepared for the contest: ten times those of a canvas. A station is measured on whole ones."""
 DIRTY_SHARE = 0.05
 """Of the good set that is defective where dirt is tried: what a night's curation lets through at worst."""
 
@@ -40,6 +42,8 @@ class Material:
     dirt: tuple[Specimen, ...]
     """Defects that take the place of as many goods to fit on."""
     n_unreadable: int
+    n_left_out_defects: int
+    """Known as defects, though they lay among the goods."""
 
     @property
     def deciding(self) -> tuple[Specimen, ...]:
@@ -51,6 +55,7 @@ def choose_material(
     good_paths: Sequence[Path],
     defect_paths: Sequence[Path] | None,
     *,
+    known_defects: Set[str],
     white_level: int,
     seed: int,
     progress: Progress = no_progress,
@@ -60,6 +65,7 @@ def choose_material(
     Args:
         good_paths: of good parts.
         defect_paths: of defects that the user named, or None.
+        known_defects: SHA-256 of what is left out of the goods.
         white_level: of the camera.
         seed: of the draw and of the synthetic defects.
 
@@ -67,11 +73,12 @@ def choose_material(
         TooFewImages: too few goods, or too few defects in the named folder.
     """
     rng = np.random.default_rng(seed)
-    goods = draw(good_paths, MOST_FIT + MOST_FRESH + MOST_HELD_OUT, frozenset(), white_level, rng, progress)
+    goods = draw(good_paths, MOST_FIT + MOST_FRESH + MOST_HELD_OUT, known_defects, white_level, rng, progress)
     n = len(goods.found)
     if n < LEAST_GOODS:
+        left_out = f" ({len(goods.left_out)} are left out as known defects)" if goods.left_out else ""
         raise TooFewImages(
-            f"{n} distinct readable good images, expected at least {LEAST_GOODS}: to fit, to retrain and to judge by",
+            f"{n} distinct readable good images{left_out}, expected at least {LEAST_GOODS}: to fit, to retrain and to judge by",
             hint="collect more; until then use patchcore, which needs the fewest",
         )
     n_fit = min(MOST_FIT, round(FIT_SHARE * n))
@@ -98,6 +105,7 @@ def choose_material(
         synthetic={name: tuple(_painted(each, kinds, rng) for each in held_out) for name, kinds in GROUPS.items()},
         dirt=dirt,
         n_unreadable=goods.n_unreadable + n_unreadable,
+        n_left_out_defects=len(goods.left_out),
     )
 
 

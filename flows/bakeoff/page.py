@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ import numpy as np
 from detectors.disturbances.specimens import Specimen, photograph
 from detectors.photographs.images import Pixels
 from flows.bakeoff.document import CAVEAT
-from flows.bakeoff.material import DIRTY_SHARE
+from flows.bakeoff.material import DIRTY_SHARE, MOST_PIXELS
 from flows.bakeoff.result import Bakeoff, Entry
 from flows.pages import BakeoffPage, BakeoffRow, Fact, render_bakeoff
 from flows.pages.words import percent
-from halfsigma import __version__
+from halfsigma import ImageError, __version__
 from registry.columns import utc_now
 
 EXAMPLES = 6
@@ -58,7 +59,10 @@ def _page(bakeoff: Bakeoff) -> BakeoffPage:
         written_at=utc_now(),
         provenance=(
             Fact("time budget", f"{bakeoff.minutes:g} minutes; took {bakeoff.seconds / 60:.1f}"),
-            Fact("unreadable images", str(material.n_unreadable)),
+            Fact(
+                "left out",
+                f"{material.n_left_out_defects} of the good images are known as defects, {material.n_unreadable} unreadable",
+            ),
             Fact("seed", str(bakeoff.seed)),
             Fact("halfsigma", __version__),
         ),
@@ -99,14 +103,16 @@ def _row(entry: Entry, *, recommended: bool) -> BakeoffRow:
 
 
 def _examples(bakeoff: Bakeoff) -> tuple[tuple[str, tuple[Pixels, ...]], ...]:
-    def seen(specimens: Sequence[Specimen]) -> tuple[Pixels, ...]:
+    def seen(specimens: Sequence[Specimen]) -> Iterator[Pixels]:
         rng = np.random.default_rng(bakeoff.seed)
-        return tuple(photograph(each, None, white_level=bakeoff.white_level, rng=rng) for each in specimens[:EXAMPLES])
+        for each in specimens[:EXAMPLES]:
+            with suppress(ImageError):  # gone since it was measured, which costs the picture and not the result
+                yield photograph(each, None, white_level=bakeoff.white_level, rng=rng, most_pixels=MOST_PIXELS)
 
     material = bakeoff.material
-    shown = [("good parts", seen(material.held_out))]
+    shown = [("good parts", material.held_out)]
     if material.labelled:
         spread = material.labelled[:: max(1, len(material.labelled) // EXAMPLES)]
-        shown.append(("defects of the folder given", seen(spread)))
-    shown += [(f"synthetic defects, {name}", seen(group)) for name, group in material.synthetic.items()]
-    return tuple(shown)
+        shown.append(("defects of the folder given", spread))
+    shown += [(f"synthetic defects, {name}", group) for name, group in material.synthetic.items()]
+    return tuple((name, pictures) for name, specimens in shown if (pictures := tuple(seen(specimens))))

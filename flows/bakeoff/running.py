@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,10 @@ from detectors.families.names import FAMILIES
 from detectors.photographs.images import list_images
 from detectors.protocol import Detector, Progress, no_progress
 from flows.bakeoff.contest import Contest, Images
-from flows.bakeoff.material import choose_material
+from flows.bakeoff.material import MOST_PIXELS, choose_material
 from flows.bakeoff.recommending import Situation, recommend
 from flows.bakeoff.result import Bakeoff
+from flows.known_defects import known_defects
 from flows.workspace import Workspace
 from halfsigma import UsageError
 from registry import deployment, lines
@@ -26,6 +28,8 @@ from registry import deployment, lines
 SEED = 0
 DRIFT_PX = 1.5
 """Out of focus by this sigma on a photograph of `USUAL_SIDE_PX`: the fire drill's third rung, which every family feels."""
+MOST_PREPARING = 0.9
+"""Of the time budget; in what is left after more, no family can be fitted."""
 
 
 def run_bakeoff(
@@ -41,7 +45,7 @@ def run_bakeoff(
     """Measure every family on the user's images; the line need not exist, and stays as it is.
 
     Raises:
-        UsageError: the line's name or the time budget is not what it should be.
+        UsageError: the line's name or the time budget is not what it should be, or preparing the images takes nearly all of it.
         ImageError: a folder holds no image.
         TooFewImages: too few goods to fit, retrain and judge by, or too few defects in the named folder.
     """
@@ -57,13 +61,24 @@ def run_bakeoff(
             deployment.refuse_foreign(line)
         fpr_budget = line.fpr_budget if line else lines.DEFAULT_FPR_BUDGET
         budget_ms = line.latency_budget_ms if line else None
+        defects = known_defects(session, line, defect_paths or ())
     spec = BackboneSpec()
     usual = build_runtime(spec, neighbourhood=NEIGHBOURHOOD)
     plan = plan_frame(good_paths, latency_budget_ms=budget_ms, cost_ms=lambda side: measured_cost_ms(usual, side))
-    material = choose_material(good_paths, defect_paths, white_level=plan.white_level, seed=SEED, progress=progress)
-    blur_px = round(DRIFT_PX * max(plan.native_side_px / USUAL_SIDE_PX, 1.0), 2)
-    drift = Disturbance("defocus", blur_px)
-    images = Images.of(material, plan, drift=drift, seed=SEED)
+    material = choose_material(
+        good_paths,
+        defect_paths,
+        known_defects=defects,
+        white_level=plan.white_level,
+        seed=SEED,
+        progress=progress,
+    )
+    drift, of_reduced = (
+        Disturbance("defocus", round(DRIFT_PX * max(side / USUAL_SIDE_PX, 1.0), 2))
+        for side in (plan.native_side_px, min(plan.native_side_px, math.sqrt(MOST_PIXELS)))
+    )
+    preparing = _leaving_time(progress, minutes, started)
+    images = Images.of(material, plan, drift=of_reduced, seed=SEED, progress=preparing)
     small = [each.small for each in images.fit.prepared]
     contest = Contest(
         images=images,
@@ -94,3 +109,19 @@ def run_bakeoff(
         seed=SEED,
         seconds=time.perf_counter() - started,
     )
+
+
+def _leaving_time(progress: Progress, minutes: float, started: float) -> Progress:
+    """The same, ending the bake-off as soon as the families would have no time."""
+
+    def tell(what: str, done: int, total: int) -> None:
+        took = (time.perf_counter() - started) / 60.0
+        if took > MOST_PREPARING * minutes:
+            raise UsageError(
+                f"reading the images and preparing {done} of {total} took {took:.1f} of {minutes:g} minutes, "
+                "which leaves no time for the families",
+                hint=f"give --minutes {math.ceil(minutes + took * total / done)}",
+            )
+        progress(what, done, total)
+
+    return tell

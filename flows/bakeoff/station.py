@@ -1,6 +1,6 @@
 """What a station pays for one version: run as a process of its own, which loads the version and judges photographs.
 
-    python -m flows.bakeoff.station VERSION_FOLDER IMAGE…
+    python -P -m flows.bakeoff.station VERSION_FOLDER IMAGE…
 
 Prints one JSON document: ``latency_ms``, ``latency_p95_ms`` and ``memory_mb``, the process's peak.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.peak_memory import peak_memory_mb
 from halfsigma import DetectorError
 
 ROUNDS = 3
@@ -46,7 +46,7 @@ def measure_station(version_folder: Path, images: Sequence[Path]) -> Cost:
     environment = {**os.environ, "PYTHONPATH": root if not known else root + os.pathsep + known}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "flows.bakeoff.station", str(version_folder), *map(str, images)],
+            [sys.executable, "-P", "-m", "flows.bakeoff.station", str(version_folder), *map(str, images)],
             env=environment,
             capture_output=True,
             text=True,
@@ -74,17 +74,8 @@ def main(arguments: Sequence[str]) -> None:
             version.score(pixels)
             if turn:
                 times.append((time.perf_counter() - started) * 1e3)
-    cost = Cost(float(np.median(times)), float(np.quantile(times, 0.95)), _peak_mb())
+    cost = Cost(float(np.median(times)), float(np.quantile(times, 0.95)), peak_memory_mb())
     sys.stdout.write(json.dumps(asdict(cost)))
-
-
-def _peak_mb() -> float:
-    """Of this process alone: Linux's ``ru_maxrss`` begins with the memory of the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return float(peak.split()[1]) / 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -254,3 +256,32 @@ def test_a_save_that_fails_leaves_nothing_behind(version: DetectorVersion, tmp_p
     with pytest.raises(ValueError, match="JSON"):
         save_version(unsayable, tmp_path / "version")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+class _Large(PatchCore):
+    """With more arrays than there is room for."""
+
+    def __init__(self) -> None:
+        pass
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        return {"bank": np.zeros((10_000_000,), np.float32)}
+
+    def settings_record(self) -> dict[str, object]:
+        return {}
+
+    def save_network(self, folder: Path) -> None:
+        pass
+
+
+def test_a_full_disk_is_said_with_what_is_left_and_leaves_nothing(version: DetectorVersion, tmp_path: Path) -> None:
+    large = replace(version, model=_Large())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000_000, hard))
+    try:
+        with pytest.raises(ArtifactError, match="version cannot be written, its disk has .* MB left") as raised:
+            save_version(large, tmp_path / "version")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "make room" in raised.value.hint
+    assert not list(tmp_path.iterdir())

@@ -29,7 +29,7 @@ from flows.labelling import label_images
 from flows.settings import Settings
 from flows.workspace import Workspace
 from halfsigma import TooFewImages
-from registry import checks, deployment, images, lines, outbox, promotion
+from registry import checks, deployment, images, lines, live, outbox, promotion
 from registry.checks import NewCheck
 from registry.columns import utc_now
 from registry.curation import N_TO_LOOK_AT
@@ -257,6 +257,33 @@ def test_defects_that_were_labelled_before_the_check_belong_to_the_night_as_well
     again = station.curated().curation
     assert again.defect_share >= len(seen) / (N_GOOD + N_DEFECT)
     assert waiting.waits and again.waits, "half of the answer is none"
+
+
+def test_of_several_nights_the_share_of_defects_is_that_of_them_all(
+    station: Station, tmp_path: Path, write_night: Callable[..., Path]
+) -> None:
+    """Those that people labelled in an earlier night were never in the share of the last: they are not taken from it."""
+    _lose_the_core(station)
+    station.say(set(station.defects), "defect")
+    last = NIGHT + timedelta(1)
+    folder = write_night(tmp_path / "last", N_GOOD, seed=3)
+    write_night(tmp_path / "broken", 6, seed=4, defect=True)
+    for path in (tmp_path / "broken").iterdir():
+        path.rename(folder / f"{path.stem}b.png")
+    for path in list_images(folder):
+        blurred = disturb(read_photograph(path).pixels, [Disturbance("defocus", 1.2)], np.random.default_rng(0))
+        cv2.imwrite(str(path), blurred)
+    unlabelled = {images.file_sha256(path) for path in folder.glob("*b.png")}
+    ingest(station.workspace, LINE, folder, night=last)
+    check_line(station.workspace, LINE, night=last)
+    with station.workspace.database.session() as session:
+        checks_of = {night: live.night_as_seen(session, station.line(), 1, night) for night in (NIGHT, last)}
+    assert checks_of[last]["changed_on"] == NIGHT.isoformat()
+    curation = curate_night(station.workspace, station.line(), night=last, base_version=1).curation
+    expected = N_DEFECT + checks_of[last]["defect_share"] * checks_of[last]["n"]
+    assert curation.defect_share == pytest.approx(expected / (2 * N_GOOD + N_DEFECT + 6), abs=0.02)
+    left_out = {sha256 for sha256, why in curation.left_out.items() if why.startswith("suspect")}
+    assert len(left_out & unlabelled) >= 4
 
 
 def test_a_core_that_the_vault_has_lost_leaves_the_champion_as_judge(station: Station) -> None:

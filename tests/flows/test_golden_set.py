@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import detectors.calibration
@@ -59,3 +61,23 @@ def test_a_retrain_neither_learns_from_a_defect_labelled_at_the_last_minute_nor_
     assert "2 kinds of labelled defects" in gates["golden_kinds"]["reason"]
     assert gates["golden_recall"]["reason"].split(" labelled defects")[0].endswith("of 5")
     assert (gates["labelled_defects"]["passed"], gates["labelled_defects"]["value"]) == (False, 5.0)
+
+
+def test_labelled_photographs_of_a_camera_that_the_line_had_before_end_no_retrain(
+    workspace: Workspace, tmp_path: Path, write_night: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of 16 bits, the line was fitted anew on 8."""
+    monkeypatch.setattr(detectors.calibration, "MIN_FOLDS", 2)
+    monkeypatch.setattr(detectors.calibration, "MAX_FOLDS", 2)
+    goods = see(workspace, write_night(tmp_path / "goods", N_GOODS, seed=11))
+    dents = write_night(tmp_path / "dents", 4, seed=12, defect=True)
+    for path in list(dents.iterdir())[:3]:
+        cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 257)
+    label_images(workspace, LINE, list(see(workspace, dents)), as_label="defect", kind="dent")
+    row = curated(workspace, date(2026, 11, 23), cleared_document({sha: str(path) for sha, path in goods.items()}))
+    run_step(workspace, row.id)
+    tried = run_step(workspace, row.id)
+    assert tried.state == "gated"
+    gates = {gate["name"]: gate for gate in tried.document["gates"]}
+    assert "of 1 labelled defects" in gates["golden_recall"]["reason"]
+    assert "labelled_defects" not in gates

@@ -257,3 +257,41 @@ def test_a_fit_takes_no_challengers_place_that_waits_for_a_person(
     assert fit(session, line, deployed, 3) == Deployment(1, None, 2)
     assert follow(session, line, deployed, tmp_path).challenger == 2
     assert retrains.get(session, retrain).state == "waiting"
+
+
+def test_a_promoted_version_that_is_deleted_stays_on_probation_as_its_copy_and_keeps_what_it_replaced(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    fit(session, line, deployed, 2)
+    promote(session, line, deployed, 2)
+    before = live.probation_of(session, line)
+    deployed.copies.add(2)
+    deployed.delete(2)
+    assert follow(session, line, deployed, tmp_path).champion == 3
+    watched = live.probation_of(session, line)
+    assert before is not None and watched is not None
+    assert (watched.version, watched.replaced, watched.since) == (3, 1, before.since)
+    fit(session, line, deployed, 4)
+    promote(session, line, deployed, 4)
+    assert roll_back(session, line, deployed) == Deployment(3, 1, None)
+    assert roll_back(session, line, deployed) == Deployment(1, None, None)
+
+
+def test_aliases_that_somebody_moved_together_with_the_champions_are_recorded_as_well(
+    session: Session, line: Line, deployed: FakeStore, tmp_path: Path
+) -> None:
+    for number in (2, 3, 4):
+        fit(session, line, deployed, number)
+    deployed.set_alias(line.name, "challenger", None)
+    follow(session, line, deployed, tmp_path)
+    n_before = len(audit.history(session, line, actions=["alias_moved"]))
+    deployed.pointing = {"champion": 2, "previous": 3, "challenger": 4}
+    follow(session, line, deployed, tmp_path)
+    deployed.pointing = {"previous": 4, "challenger": 4}
+    follow(session, line, deployed, tmp_path)
+    moved = [entry.document for entry in audit.history(session, line, actions=["alias_moved"])[n_before:]]
+    assert moved == [
+        {"alias": "previous", "from": None, "to": 3},
+        {"alias": "challenger", "from": None, "to": 4},
+        {"alias": "previous", "from": 3, "to": 4},
+    ]

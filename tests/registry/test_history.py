@@ -205,6 +205,14 @@ def test_how_a_version_was_made_is_told_with_its_deployment(session: Session, li
     assert change.reason == "no reason was given"
 
 
+def test_the_same_fit_again_months_later_made_nothing(session: Session, line: Line) -> None:
+    for code in ("january's", "april's"):
+        audit.record(session, actor="halfsigma", action="fitted", line=line, version=1, document={"code": code})
+    audit.record(session, actor="halfsigma", action="deployed", line=line, version=1, document={})
+    (change,) = history.deployments(session, line)
+    assert change.made["code"] == "january's"
+
+
 def test_an_instant_is_a_moment_or_the_end_of_a_day_in_the_lines_zone() -> None:
     assert parse_instant("2026-08-14T06:30", time_zone="Europe/Vienna") == datetime(2026, 8, 14, 4, 30, tzinfo=UTC)
     assert parse_instant("2026-08-14T06:30+00:00", time_zone="Europe/Vienna") == datetime(

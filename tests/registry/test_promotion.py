@@ -402,3 +402,17 @@ def test_while_a_promotion_is_under_way_the_other_aliases_are_not_followed(
     assert "previous" not in lines.aliases(session, line)
     (entry,) = audit.history(session, line, actions=["alias_moved"])
     assert entry.document == {"alias": "previous", "from": 1, "to": None}
+
+
+def test_nothing_is_rolled_back_by_itself_to_what_never_was_champion(
+    session: Session, line: Line, deployed: FakeStore
+) -> None:
+    fit(session, line, deployed, 2)
+    promote(session, line, deployed, 2)
+    fit(session, line, deployed, 3)
+    deployed.set_alias(line.name, "previous", 3)
+    by_itself = {"replaces": 2, "actor": deployment.SYSTEM, "document": {}, "cache": deployed.folder}
+    with pytest.raises(RegistryError, match="version 3 .* never was champion: .* a person has to say"):
+        promotion.rollback(session, line, deployed, **by_itself)  # type: ignore[arg-type]
+    assert deployed.pointing["champion"] == 2
+    assert roll_back(session, line, deployed).champion == 3

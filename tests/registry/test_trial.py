@@ -121,3 +121,31 @@ def test_of_fewer_probes_than_are_asked_for_nothing_is_said(
     trial = Trial(version, version, version, version, probes[:2], [], least_probes=3)
     with pytest.raises(TooFewImages, match="2 of the fresh images can be read any more, expected at least 3"):
         run_trial(trial, night=NIGHT, fpr_budget=0.05, latency_budget_ms=5e3, seed=0)
+
+
+def _tried(version: DetectorVersion, probes: list[NDArray[np.uint8]], **more: object) -> dict[str, Gate]:
+    trial = replace(Trial(version, version, version, version, probes, []), **more)  # type: ignore[arg-type]
+    found = run_trial(trial, night=NIGHT, fpr_budget=0.05, latency_budget_ms=5e3, seed=0)
+    return {gate.name: gate for gate in found}
+
+
+def test_labelled_defects_whose_files_are_gone_are_not_passed_over_in_silence(
+    version: DetectorVersion, probes: list[NDArray[np.uint8]]
+) -> None:
+    dent = cv2.rectangle(probes[0].copy(), (30, 30), (60, 60), 20, -1)
+    shown, gone = (dent, "dent"), (None, "dent")
+    assert "labelled_defects" not in _tried(version, probes[:15], golden=[shown] * 4 + [gone])
+    for golden, n in (([shown] * 3 + [gone] * 2, 3), ([gone] * 6, 0)):
+        gate = _tried(version, probes[:15], golden=golden)["labelled_defects"]
+        assert (gate.passed, gate.value) == (False, n)
+        assert f"the files of {len(golden) - n} are gone" in gate.reason
+
+
+def test_a_champion_that_rejects_everything_catches_no_defect_by_that(
+    version: DetectorVersion, probes: list[NDArray[np.uint8]]
+) -> None:
+    drifted = replace(version, threshold=replace(version.threshold, value=0.0))
+    golden = [(probe, "none that any of them can see") for probe in probes[:8]]
+    gate = _tried(version, probes, champion=drifted, golden=golden)["golden_recall"]
+    assert gate.passed
+    assert "the champion catches 0" in gate.reason or "the champion catches 1" in gate.reason

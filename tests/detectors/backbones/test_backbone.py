@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,35 @@ def test_weights_that_would_have_to_be_downloaded_and_cannot_be_are_a_detector_e
     with pytest.raises(DetectorError, match=r"backbone 'resnet18.a1_in1k' cannot be loaded") as caught:
         load_backbone(BackboneSpec("resnet18.a1_in1k"))
     assert "safetensors" in caught.value.hint
+
+
+def _untrained(name: str, folder: Path) -> BackboneSpec:
+    save_file(timm.create_model(name, pretrained=False).state_dict(), folder / "mine.safetensors")
+    return BackboneSpec(name, weights=folder / "mine.safetensors")
+
+
+def test_a_network_whose_maps_have_their_channels_last_is_refused(tmp_path: Path) -> None:
+    spec = _untrained("mambaout_femto", tmp_path)
+    with pytest.raises(
+        DetectorError, match=r"of mambaout_femto gives \(1, 64, 80, 48\), expected about \(1, 48, 64, 80\)"
+    ):
+        load_backbone(spec)
+
+
+@pytest.mark.parametrize("taps", [("stages.2.blocks.0",), ("stages.2.blocks",), ("head.fc",)])
+def test_a_tap_that_gives_no_map_is_refused_although_timm_says_nothing_of_it(
+    tmp_path: Path, taps: tuple[str, ...]
+) -> None:
+    spec = _untrained("mambaout_femto", tmp_path)
+    with pytest.raises(DetectorError, match="of mambaout_femto gives"):
+        load_backbone(replace(spec, taps=taps))
+
+
+def test_a_network_that_takes_one_size_only_is_refused(tmp_path: Path) -> None:
+    spec = _untrained("maxvit_pico_rw_256", tmp_path)
+    with pytest.raises(DetectorError, match="maxvit_pico_rw_256 takes no canvas of 256 × 320 px"):
+        load_backbone(spec)
+
+
+def test_a_network_without_padding_is_read(tmp_path: Path) -> None:
+    assert load_backbone(_untrained("inception_v3", tmp_path)).taps == ("Mixed_5d", "Mixed_6e")

@@ -81,3 +81,35 @@ def test_a_12_bit_camera_gets_the_defect_that_its_part_would_have(tmp_path: Path
     found = photograph(deep, None, white_level=255 * 16, rng=np.random.default_rng(0))
     expected = _photograph(Specimen(specimens[0].path, specimens[0].sha256, defect_seed=5, defect_kind="hole"), None)
     assert np.abs(found / 16.0 - expected).max() < 1.0
+
+
+def test_a_large_picture_is_reduced_by_area_before_it_is_disturbed_and_a_small_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    cv2.imwrite(
+        str(path), np.kron(np.random.default_rng(0).integers(0, 256, (60, 80)), np.ones((4, 4))).astype(np.uint8)
+    )
+    specimen = Specimen(path, read_photograph(path).sha256)
+
+    def seen(disturbance: Disturbance | None, most_pixels: int) -> np.ndarray:
+        return photograph(specimen, disturbance, white_level=255, rng=np.random.default_rng(0), most_pixels=most_pixels)
+
+    whole = read_photograph(path).pixels
+    np.testing.assert_array_equal(seen(None, whole.size), whole)
+    reduced = seen(None, 60 * 80)
+    np.testing.assert_array_equal(reduced, whole[::4, ::4])
+    expected = disturb(reduced, [Disturbance("defocus", 2.0)], np.random.default_rng(0))
+    np.testing.assert_array_equal(seen(Disturbance("defocus", 2.0), 60 * 80), expected)
+
+
+def test_a_large_picture_has_the_canvas_that_it_had_without_being_reduced(
+    tmp_path: Path, version: DetectorVersion
+) -> None:
+    path = tmp_path / "large.png"
+    smooth = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (1200, 1600)).astype(np.uint8), (0, 0), 20)
+    cv2.imwrite(str(path), cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX))  # type: ignore[call-overload]
+    specimens = [Specimen(path, read_photograph(path).sha256)]
+    (whole,), (reduced,) = (
+        prepare_disturbed(specimens, None, version=version, seed=0, most_pixels=most) for most in (10**7, 200_000)
+    )
+    assert whole.canvas.shape == reduced.canvas.shape
+    assert np.abs(whole.canvas.astype(float) - reduced.canvas).max() <= 3.0

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from detectors.backbones.runtime import FeatureRuntime
-from detectors.families.padim import Padim, PadimSettings
+from detectors.families.padim import BLOCK_IMAGES, Padim, PadimSettings
 from detectors.patches.gaussians import RIDGE_SHARE
-from detectors.protocol import FitContext
+from detectors.protocol import FitContext, Known
 
 SETTINGS = PadimSettings(dimensions=24)
 
@@ -166,3 +167,31 @@ def test_twenty_images_are_enough_to_tell_a_defect(
         dirty[40:60, 40:60] = 20
         defective.append(fitted.model.score(dirty).score)
     assert max(good) < min(defective)
+
+
+class _Counted(Sequence[NDArray[np.uint8]]):
+    """Canvases that tell how many of them were asked for."""
+
+    def __init__(self, canvases: Sequence[NDArray[np.uint8]]) -> None:
+        self._canvases = canvases
+        self.n_loaded = 0
+
+    def __len__(self) -> int:
+        return len(self._canvases)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.n_loaded += 1
+        return self._canvases[index]
+
+
+def test_growing_loads_the_added_canvases_a_block_at_a_time(
+    canvases: Sequence[NDArray[np.uint8]], runtime: FeatureRuntime
+) -> None:
+    fitted = Padim.fit(canvases[:20], runtime=runtime, context=FitContext(seed=0), settings=SETTINGS)
+    known = Known(20, fitted.reference_scores, np.ones(20, bool), list(enumerate(canvases[:20])))
+    fresh = _Counted(canvases[20:])
+    loaded: list[int] = []
+    context = FitContext(seed=0, progress=lambda *_: loaded.append(fresh.n_loaded))
+    (grown,) = fitted.model.grow(fresh, parts=[np.arange(len(fresh))], known=known, context=context)
+    assert loaded[0] == BLOCK_IMAGES < len(fresh)
+    assert grown.fresh_scores.size == len(fresh)

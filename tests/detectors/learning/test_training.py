@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -86,6 +87,24 @@ def test_a_checkpoint_whose_tensors_were_lost_with_the_power_is_as_none(tmp_path
     file.write_bytes(whole[: len(whole) - 200] + bytes(200))
     for name, array in module_arrays(small_training(tmp_path, progress=no_progress)).items():
         np.testing.assert_array_equal(array, expected[name])
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = module_arrays(small_training(None, progress=no_progress))
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        found = module_arrays(small_training(tmp_path, progress=no_progress))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
+    (told,) = caplog.messages
+    assert "cannot be written" in told
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_training_leaves_torchs_own_random_stream_and_threads_as_they_were() -> None:

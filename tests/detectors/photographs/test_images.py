@@ -267,6 +267,16 @@ def test_16_bit_colour_in_planes_of_their_own_is_refused_and_not_taken_for_8_bit
         read_photograph(tmp_path / "a.tif")
 
 
+def test_more_than_8_bits_with_white_as_0_are_refused_and_not_read_as_a_negative(tmp_path: Path) -> None:
+    path = tmp_path / "negative.tif"
+    tifffile.imwrite(path, GRAY_16, photometric="miniswhite")
+    with pytest.raises(ImageError, match="negative.tif: more than 8 bits with white stored as 0") as raised:
+        read_photograph(path)
+    assert "black as 0" in raised.value.hint
+    tifffile.imwrite(path, GRAY_8, photometric="miniswhite")
+    np.testing.assert_array_equal(read_photograph(path).pixels, 255 - GRAY_8)
+
+
 def test_8_bit_colour_in_planes_of_their_own_is_read(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(COLOUR_8, 2, 0), photometric="rgb", planarconfig="separate")
     assert np.array_equal(read_photograph(tmp_path / "a.tif").pixels, COLOUR_8)
